@@ -1,0 +1,27 @@
+"""Small pictures for tests, made here."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+
+def photo(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth colourful picture with noise: no symmetry, so that a wrong turn shows."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    noisy = smooth + random.integers(-12, 13, smooth.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def with_orientation(image: Image.Image, kind: str, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(image, kind, exif=exif)

@@ -1,0 +1,88 @@
+"""Errors that users see: one line that names the rule, what was received and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TlkerasError(Exception):
+    """Base of every error that tlkeras raises on purpose.
+
+    It renders as ``rule; received X. Next step.`` on one line. The command line prints that line and ends
+    with ``exit_code``; nothing else of tlkeras is lost or half written when it is raised.
+    """
+
+    exit_code = 2
+
+    def __init__(self, rule: str, *, received: object = None, next_step: str = "") -> None:
+        self.rule = rule
+        self.received = received
+        self.next_step = next_step
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        line = self.rule if self.received is None else f"{self.rule}; received {self.received}"
+        if self.next_step:
+            line = f"{line}. {self.next_step}"
+        # File names may hold line breaks; an error stays one line.
+        return " ".join(line.split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the trip between processes, which plain exceptions with keyword arguments do not."""
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+class ConfigError(TlkerasError, ValueError):
+    """An option has a value that it cannot have."""
+
+
+class DataError(TlkerasError, ValueError):
+    """A data set cannot be used as it is."""
+
+
+class ImageError(TlkerasError, ValueError):
+    """One image cannot be decoded; ``reason`` is the short code that the audit reports."""
+
+    def __init__(self, reason: str, rule: str, *, received: object = None, next_step: str = "") -> None:
+        self.reason = reason
+        super().__init__(rule, received=received, next_step=next_step)
+
+
+class WeightsError(TlkerasError, ValueError):
+    """Pretrained weights are missing, damaged or do not fit the network."""
+
+
+class StorageError(TlkerasError, OSError):
+    """The disk refused: full, read-only, or a stored file is damaged."""
+
+    # OSError.__str__ would otherwise win for some argument counts.
+    __str__ = TlkerasError.__str__
+
+
+class ClassifierError(TlkerasError, ValueError):
+    """A saved classifier or run directory cannot be used."""
+
+
+def _rebuild(kind: type[TlkerasError], state: dict[str, object]) -> TlkerasError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    error.args = (str(error),)
+    return error
+
+
+def unknown(noun: str, received: object, choices: Iterable[str], *, next_step: str = "") -> ConfigError:
+    """The error for a word that is not in a list, with the nearest listed word.
+
+    >>> print(unknown("backbone", "vgg_16", ["vgg16", "vgg19"]))
+    unknown backbone 'vgg_16'; did you mean 'vgg16'?
+    """
+    known = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(received).lower(), known, n=1, cutoff=0.55)
+    if near:
+        hint = f"; did you mean '{near[0]}'?"
+    elif len(known) <= 12:
+        hint = f"; known are {', '.join(known)}."
+    else:
+        hint = "."
+    return ConfigError(f"unknown {noun} '{received}'{hint} {next_step}".strip())

@@ -1,0 +1,81 @@
+"""The one resize rule: antialiased bilinear, as numbers that NumPy, TensorFlow and ONNX turn into pixels alike.
+
+A square of ``size_px`` is filled from an image of any size by one of three fits:
+
+- ``crop``: the largest centred square, scaled. Nothing is distorted, the long ends are lost.
+- ``stretch``: the whole image, both sides scaled on their own. Nothing is lost, shapes are distorted.
+- ``pad``: the whole image, scaled alike, on a grey ground. Nothing is lost or distorted, pixels are wasted.
+
+Resizing is separable, so each axis is a matrix ``[size_px, n]``. The weight of input sample i in output
+sample o is a triangle as wide as the scale: ``relu(1 − |i + ½ − c_o| / max(scale, 1))``, normalised per row,
+with ``c_o = lo + (o − first + ½)·scale`` and ``scale = (hi − lo) / count``. It equals TensorFlow's
+``ScaleAndTranslate`` and Pillow's ``BILINEAR`` up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tlkeras.errors import ConfigError, unknown
+
+FITS = ("crop", "stretch", "pad")
+# Middle grey: about zero after every backbone's preprocessing, as the padding inside a network is.
+PAD_VALUE_255 = 128.0
+
+
+def check_fit(fit: str, size_px: int) -> None:
+    """Raise ConfigError unless ``fit`` is one of ``FITS`` and ``size_px`` is a sensible side length."""
+    if fit not in FITS:
+        raise unknown("fit", fit, FITS)
+    if not 8 <= size_px <= 4096:
+        raise ConfigError("size_px must lie in 8..4096", received=size_px)
+
+
+def axis(n: Any, shorter: Any, longer: Any, size_px: int, fit: str, maximum: Callable = max) -> tuple[Any, ...]:
+    """How one axis of an image is laid onto one axis of the square.
+
+    ``n``, ``shorter`` and ``longer`` are side lengths in pixels: Python integers, or int32 tensors together
+    with ``maximum=tf.maximum`` (only arithmetic is used, so the rule stands here once for both). Returns
+    ``(lo, hi, first, count)``: input interval ``[lo, hi)`` goes to the ``count`` output samples from ``first``.
+    """
+    if fit == "crop":
+        lo = (n - shorter) / 2
+        return lo, lo + shorter / 1, 0, size_px
+    if fit == "stretch":
+        return n * 0, n, 0, size_px
+    # Rounded half up in whole numbers, so that no runtime rounds otherwise.
+    count = maximum((2 * n * size_px + longer) // (2 * longer), 1)
+    return n * 0, n, (size_px - count) // 2, count
+
+
+def axis_weights(n: int, other: int, size_px: int, fit: str) -> np.ndarray:
+    """The resize matrix of one axis: float32 ``[size_px, n]``, rows summing to 1, or to 0 where padded."""
+    lo, hi, first, count = axis(n, min(n, other), max(n, other), size_px, fit)
+    scale = (hi - lo) / count
+    out = np.arange(size_px)
+    centre = lo + (out - first + 0.5) * scale
+    distance = np.abs(np.arange(n)[None, :] + 0.5 - centre[:, None])
+    weights = np.maximum(0.0, 1.0 - distance / max(scale, 1.0))
+    weights[(out < first) | (out >= first + count)] = 0.0
+    total = weights.sum(axis=1, keepdims=True)
+    return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
+
+
+def fit_to_square(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:
+    """Fit one image to a square by the rule above, without TensorFlow.
+
+    ``pixels``: uint8 or float ``[H, W, 3]`` in 0..255. Returns float32 ``[size_px, size_px, 3]`` in 0..255.
+    Raises: ConfigError for an unknown fit or size.
+    """
+    check_fit(fit, size_px)
+    height, width = pixels.shape[:2]
+    rows = axis_weights(height, width, size_px, fit)
+    columns = axis_weights(width, height, size_px, fit)
+    lines = np.tensordot(rows, pixels.astype(np.float32), axes=(1, 0))
+    square = np.tensordot(lines, columns, axes=(1, 1)).transpose(0, 2, 1)
+    outside = 1.0 - rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
+    # Rows sum to 1 only up to rounding; anything that is not clearly outside lies inside.
+    return np.ascontiguousarray(square + np.float32(PAD_VALUE_255) * (outside > 0.5)[..., None])

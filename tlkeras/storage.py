@@ -1,0 +1,116 @@
+"""Files that are whole or not there: the cache folder, atomic writes, folders that appear at once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlkeras.errors import StorageError
+
+
+def cache_root() -> Path:
+    """The folder for everything that can be made again: ``TLKERAS_CACHE``, else the user's cache folder."""
+    named = os.environ.get("TLKERAS_CACHE")
+    if named:
+        return Path(named).expanduser()
+    # Imported here: it costs 10 ms that most commands do not need.
+    import platformdirs
+
+    return platformdirs.user_cache_path("tlkeras")
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write ``path`` into StorageError."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: str | Path, error: OSError) -> StorageError:
+    """The one-line error for a write that the operating system refused."""
+    step = "Check the folder's permissions."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        step = "Free some space and start again; what was finished before is kept."
+    return StorageError(f"cannot write '{path}' ({error.strerror or error})", next_step=step)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically: readers see the old content or the new, never a part.
+
+    Raises: StorageError when the disk refuses; the old file is left as it was.
+    """
+    path = Path(path)
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with staged.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write plain values as indented JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def staged_folder(target: str | Path) -> Iterator[Path]:
+    """Fill a hidden sibling folder that becomes ``target`` by one rename when the block ends well.
+
+    ``target`` must not exist. When the block fails, nothing is left.
+
+    Raises: StorageError when ``target`` exists or the disk refuses.
+    """
+    target = Path(target)
+    staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    with disk_errors(target):
+        staged.mkdir(parents=True)
+    try:
+        yield staged
+        with disk_errors(target):
+            for path in staged.rglob("*"):
+                if path.is_file():
+                    _sync(path)
+            # rename(2) would replace an empty folder of that name silently.
+            if target.exists():
+                raise StorageError(f"'{target}' exists already", next_step="Choose another name.")
+            staged.rename(target)
+            _sync(target.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
