@@ -114,3 +114,17 @@ def _sync(path: Path) -> None:
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def clear_cache() -> int:
+    """Delete everything in the cache folder; returns the bytes that were freed.
+
+    Raises: StorageError when the disk refuses.
+    """
+    root = cache_root()
+    if not root.exists():
+        return 0
+    freed = size_of(root)
+    with disk_errors(root):
+        shutil.rmtree(root)
+    return freed

@@ -166,6 +166,15 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
     )
 
 
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """Pixels of an open Pillow image by the rules of ``decode``: uint8 ``[H, W, 3]`` RGB, upright.
+
+    Raises: ImageError with reason ``unsupported`` for a mode without a known range.
+    """
+    image.load()
+    return upright(_to_rgb(image, (image.format or "").lower())[0], _orientation(image))
+
+
 def _too_large(received: str, limit: str) -> ImageError:
     return ImageError("too_large", f"an image may have at most {limit}", received=received)
 

@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+
+from tlkeras.errors import ConfigError, DataError
+from tlkeras.evaluation.metrics import accuracy_interval, evaluate_probabilities
+
+NAMES = ["cat", "dog", "fox"]
+PROBABILITIES = np.array(
+    [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.05, 0.9, 0.05]], np.float32
+)
+LABELS = np.array([0, 1, 1, 0, 1])
+
+
+def test_a_case_by_hand():
+    result = evaluate_probabilities(PROBABILITIES, LABELS, NAMES, paths=[f"{i}.jpg" for i in range(5)])
+    assert result.images == 5
+    assert result.accuracy == pytest.approx(3 / 5)
+    assert result.mean_per_class_accuracy == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert result.top5_accuracy is None
+    assert result.log_loss == pytest.approx(-np.log([0.7, 0.6, 0.1, 0.2, 0.9]).mean(), rel=1e-6)
+    assert result.confusion == ((1, 1, 0), (1, 2, 0), (0, 0, 0))
+    cat, dog, fox = result.per_class
+    assert (cat.images, cat.precision, cat.recall, cat.f1) == (2, 0.5, 0.5, 0.5)
+    assert (dog.precision, dog.recall, dog.f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert (fox.images, fox.precision, fox.recall, fox.f1) == (0, None, None, None)
+    assert [(m.path, m.label, m.predicted) for m in result.mistakes] == [
+        ("2.jpg", "dog", "cat"),
+        ("3.jpg", "cat", "dog"),
+    ]
+    assert [m.probability for m in result.mistakes] == pytest.approx([0.8, 0.5])
+
+
+def test_agrees_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 8, 300)
+    probabilities = rng.dirichlet(np.ones(8), 300) * 0.6
+    probabilities[np.arange(300), labels] += 0.4 * rng.random(300)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    result = evaluate_probabilities(probabilities, labels, [str(i) for i in range(8)])
+    predicted = probabilities.argmax(axis=1)
+    assert result.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
+    assert result.mean_per_class_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, predicted))
+    assert result.log_loss == pytest.approx(metrics.log_loss(labels, probabilities))
+    assert result.top5_accuracy == pytest.approx(metrics.top_k_accuracy_score(labels, probabilities, k=5))
+    np.testing.assert_array_equal(result.confusion, metrics.confusion_matrix(labels, predicted))
+    oracle = metrics.precision_recall_fscore_support(labels, predicted)
+    ours = [(c.precision, c.recall, c.f1, c.images) for c in result.per_class]
+    np.testing.assert_allclose(ours, np.transpose(oracle))
+    assert len(result.mistakes) == 20
+    assert np.all(np.diff([m.probability for m in result.mistakes]) <= 0)
+
+
+def test_top5_breaks_ties_like_argmax():
+    flat = np.full((6, 6), 1 / 6)
+    result = evaluate_probabilities(flat, np.arange(6), [str(i) for i in range(6)])
+    assert result.top5_accuracy == pytest.approx(5 / 6)
+    assert result.accuracy == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(("right", "count"), [(50, 100), (90, 100), (480, 500), (3, 4)])
+def test_interval_is_that_of_the_binomial(right, count):
+    stats = pytest.importorskip("scipy.stats")
+    low, high = accuracy_interval(right, count, bootstrap=20000)
+    expected = stats.binom.ppf([0.025, 0.975], count, right / count) / count
+    np.testing.assert_allclose([low, high], expected, atol=1.01 / count)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "expected"),
+    [(1, 1, (0.2065, 1.0)), (0, 1, (0.0, 0.7935)), (100, 100, (0.9630, 1.0)), (0, 10, (0.0, 0.2775))],
+)
+def test_interval_of_all_or_none_is_wilsons(right, count, expected):
+    assert accuracy_interval(right, count) == pytest.approx(expected, abs=1e-4)
+
+
+def test_interval_is_seeded():
+    draws = [accuracy_interval(37, 91, bootstrap=50, seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) > 1
+
+
+def test_zero_probability_has_a_finite_log_loss():
+    result = evaluate_probabilities(np.array([[1.0, 0.0]]), np.array([1]), ["a", "b"])
+    assert result.log_loss == pytest.approx(-np.log(np.finfo(np.float64).eps))
+    assert result.ece == 1.0
+
+
+def test_json_has_plain_values_only():
+    plain = evaluate_probabilities(PROBABILITIES, LABELS, NAMES).to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert {"accuracy", "mean_per_class_accuracy", "log_loss", "ece", "images"} <= set(plain)
+    assert plain["per_class"][2] == {"class": "fox", "images": 0, "precision": None, "recall": None, "f1": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"probabilities": PROBABILITIES[:0], "labels": LABELS[:0]}, DataError, "at least one image"),
+        ({"class_names": ["cat"]}, DataError, "3 columns"),
+        ({"paths": ["a"]}, DataError, "as many paths; received 1"),
+        ({"probabilities": PROBABILITIES * 5}, DataError, "Apply softmax"),
+        ({"probabilities": PROBABILITIES - 0.2}, DataError, "sum to 1"),
+        ({"labels": LABELS + 2}, DataError, r"0\.\.2"),
+        ({"labels": LABELS[:2]}, DataError, "shapes"),
+        ({"bootstrap": 0}, ConfigError, "resample"),
+        ({"bins": 0}, ConfigError, "bin"),
+    ],
+)
+def test_refuses(change, error, words):
+    options = {"probabilities": PROBABILITIES, "labels": LABELS, "class_names": NAMES} | change
+    with pytest.raises(error, match=words):
+        evaluate_probabilities(**options)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from tlkeras.errors import ConfigError, DataError
+from tlkeras.heads.config import HeadConfig, build_head
+from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.mlp import build_mlp, fit_mlp, linear_model
+
+RINGS = HeadConfig("mlp", (32,), 0.1)
+
+
+def rings(count, seed):
+    """Two classes that no linear head separates, far from zero and of unlike scales."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    angle, radius = rng.uniform(0, 2 * np.pi, count), 1 + 2 * labels + rng.normal(0, 0.1, count)
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius[:, None]
+    return (points * [1, 1000] + [50, -7]).astype(np.float32), labels
+
+
+def fit(**options):
+    settings = {"config": RINGS, "epochs": 40, "learning_rate": 1e-2, "batch_size": 32} | options
+    return fit_mlp(*rings(257, 0), *rings(100, 1), 2, **settings)
+
+
+def test_learns_what_a_linear_head_cannot():
+    told = []
+    model, history = fit(progress=lambda done, total: told.append((done, total)))
+    features, labels = rings(200, 2)
+    assert np.mean(np.asarray(model(features)).argmax(axis=1) == labels) > 0.97
+    assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))
+    assert told == [(i, 40) for i in range(1, len(history) + 1)]
+
+
+def test_keeps_the_best_epoch_and_stops_early():
+    model, history = fit(epochs=200, patience=3)
+    losses = [row["log_loss"] for row in history]
+    assert len(history) == int(np.argmin(losses)) + 1 + 3 < 200
+    features, labels = rings(100, 1)
+    logits = np.asarray(model(features, training=False), np.float64)
+    log_loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(100), labels])
+    assert log_loss == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_same_seed_same_weights():
+    first, second, other = (fit(epochs=2, seed=seed)[0].get_weights() for seed in (4, 4, 5))
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
+
+
+def test_is_rebuilt_from_its_config():
+    model, _ = fit(epochs=1)
+    copy = build_head(RINGS, 2, 2)
+    copy.set_weights(model.get_weights())
+    features, _ = rings(20, 3)
+    np.testing.assert_array_equal(np.asarray(copy(features)), np.asarray(model(features)))
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (HeadConfig(), ["features", "logits"]),
+        (HeadConfig("mlp", (4,), 0.0, False), ["features", "standardise", "dense_1", "relu_1", "logits"]),
+        (
+            HeadConfig("mlp", (4, 3), 0.5),
+            [
+                *("features", "standardise", "dense_1", "batch_norm_1", "relu_1", "dropout_1"),
+                *("dense_2", "batch_norm_2", "relu_2", "dropout_2", "logits"),
+            ],
+        ),
+    ],
+)
+def test_layer_names_are_stable(config, names):
+    for _ in range(2):
+        model = build_head(config, 6, 3)
+        assert [layer.name for layer in model.layers] == names
+        assert model.output_shape == (None, 3)
+
+
+def test_linear_model_equals_the_head():
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
+    features = rng.normal(size=(5, 6)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(linear_model(head)(features)), head.logits(features), atol=1e-5)
+
+
+def test_standardises_with_the_given_statistics():
+    mean, variance = np.array([50.0, -7.0]), np.array([4.0, 9.0])
+    model = build_mlp(RINGS, 2, 2, mean=mean, variance=variance)
+    for training in (False, True):
+        standard = model.get_layer("standardise")(np.array([[52, -1]], np.float32), training=training)
+        np.testing.assert_allclose(np.asarray(standard), [[1, 2]], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"patience": 0}, "patience"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"config": HeadConfig()}, "kind 'mlp'"),
+    ],
+)
+def test_refuses(options, words):
+    with pytest.raises(ConfigError, match=words):
+        fit(**options)
+
+
+def test_refuses_validation_of_other_features():
+    features, labels = rings(10, 0)
+    with pytest.raises(DataError, match="received 2 and 1"):
+        fit_mlp(features, labels, features[:, :1], labels, 2)
+
+
+@pytest.mark.parametrize(("features", "classes"), [(0, 2), (3, 1)])
+def test_refuses_sizes(features, classes):
+    with pytest.raises(ConfigError, match="two classes"):
+        build_head(HeadConfig(), features, classes)

@@ -1,0 +1,71 @@
+"""Files and folders are whole or not there."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from tlkeras.errors import StorageError
+from tlkeras.storage import cache_root, clear_cache, sha256_of, size_of, staged_folder, write_bytes, write_json
+
+
+def test_writing_replaces_atomically_and_leaves_nothing_beside(tmp_path):
+    path = tmp_path / "deep" / "file.json"
+    write_json(path, {"a": "ü", "b": [1, None]})
+    write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 2}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 2}
+
+
+def test_a_refusing_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write .*No space left.* Free some space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_path_through_a_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "below", b"")
+    with pytest.raises(StorageError, match="cannot write"), staged_folder(tmp_path / "file" / "below"):
+        raise AssertionError("never entered")
+
+
+def test_a_staged_folder_appears_at_once_or_never(tmp_path):
+    target = tmp_path / "run"
+    with staged_folder(target) as staged:
+        write_bytes(staged / "a" / "b", b"content")
+        assert not target.exists()
+    assert (target / "a" / "b").read_bytes() == b"content"
+    assert stat.S_ISDIR(target.stat().st_mode)
+
+    with pytest.raises(ValueError, match="JSON compliant"), staged_folder(tmp_path / "other") as staged:
+        write_json(staged / "a", float("nan"))
+    with pytest.raises(StorageError, match="exists already"), staged_folder(target) as staged:
+        write_bytes(staged / "a", b"")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+    assert (target / "a" / "b").exists()
+
+
+def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "cache"))
+    assert clear_cache() == 0
+    write_bytes(cache_root() / "features" / "x", b"12345")
+    assert size_of(cache_root()) == 5
+    assert sha256_of(cache_root() / "features" / "x").startswith("5994471a")
+    assert clear_cache() == 5
+    assert not cache_root().exists()
+    monkeypatch.delenv("TLKERAS_CACHE")
+    assert cache_root().name == "tlkeras"

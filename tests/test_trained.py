@@ -1,0 +1,121 @@
+"""Saving and loading: the same answers, and nothing is believed that was not saved by us."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.pictures import encode, photo, tinted, with_orientation
+from tlkeras.errors import ClassifierError, ImageError, StorageError
+from tlkeras.trained import TrainedClassifier
+
+
+@pytest.fixture(scope="module")
+def classifier(run_folder):
+    return TrainedClassifier.load(run_folder)
+
+
+@pytest.fixture
+def copy(run_folder, tmp_path):
+    return shutil.copytree(run_folder / "classifier", tmp_path / "copy")
+
+
+def test_answers_survive_saving_and_loading(classifier, tmp_path):
+    pixels = np.stack([classifier.fitted(photo(50, 40, seed)) for seed in range(3)])
+    again = TrainedClassifier.load(classifier.save(tmp_path / "saved"))
+    assert again.config == classifier.config
+    np.testing.assert_array_equal(again.logits(pixels), classifier.logits(pixels))
+    with pytest.raises(StorageError, match="exists already"):
+        classifier.save(tmp_path / "saved")
+
+
+def test_saved_files_hold_plain_values_only(run_folder):
+    folder = run_folder / "classifier"
+    assert sorted(path.name for path in folder.iterdir()) == ["classifier.json", "weights.safetensors"]
+    described = json.loads((folder / "classifier.json").read_text())
+    assert described["class_names"] == ["blue", "orange"]
+    assert described["versions"]["keras"]
+
+
+def _edit(folder, **changes):
+    path = folder / "classifier.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "weights.safetensors").unlink(), "not the file that was saved"),
+        (lambda f: (f / "weights.safetensors").write_bytes(b"x"), "not the file that was saved"),
+        (lambda f: (f / "classifier.json").write_text("{"), "cannot be read"),
+        (lambda f: (f / "classifier.json").write_text("[]"), "does not describe"),
+        (lambda f: (f / "classifier.json").unlink(), "has no classifier.json"),
+        (shutil.rmtree, "there is no such folder"),
+        (lambda f: _edit(f, format_version=99), "format 99"),
+        (lambda f: _edit(f, backbone="os.system"), "unknown backbone 'os.system'"),
+        (lambda f: _edit(f, temperature=-1), "temperature"),
+        (lambda f: _edit(f, class_names=["a"]), "class_names"),
+        (lambda f: _edit(f, class_names=["a", "b", "c"]), "does not fit the network"),
+        (lambda f: _edit(f, fit="squash"), "unknown fit 'squash'"),
+        (lambda f: _edit(f, size_px=10**9), "size_px"),
+        (lambda f: _edit(f, head={"kind": "pickle"}), "cannot be used"),
+    ],
+)
+def test_what_was_changed_is_refused_in_one_line(damage, words, copy):
+    damage(copy)
+    with pytest.raises(ClassifierError, match=words) as caught:
+        TrainedClassifier.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed(copy):
+    path = copy / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ClassifierError, match="SHA-256 differs"):
+        TrainedClassifier.load(copy)
+
+
+def test_one_image_in_every_form_gives_one_answer(classifier, tmp_path):
+    import io
+
+    from PIL import Image
+
+    data = with_orientation(tinted((220, 140, 50), 99), "JPEG", 6)
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(data)
+    image = Image.open(io.BytesIO(data))
+    upright = np.rot90(np.asarray(image), -1)
+    answers = classifier.predict([path, str(path), data, image, upright, upright.astype(np.float32)])
+    np.testing.assert_array_equal(answers, np.repeat(answers[:1], 6, axis=0))
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
+    assert classifier.class_names[answers[0].argmax()] == "orange"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_batches_do_not_change_answers(batch_size, classifier):
+    images = [tinted((40, 90, 200), seed) for seed in range(5)]
+    whole = classifier.predict(images)
+    np.testing.assert_allclose(classifier.predict(images, batch_size=batch_size), whole, atol=1e-5)
+    assert classifier.predict([]).shape == (0, 2)
+
+
+def test_a_bad_image_is_named_or_handed_over(classifier):
+    images = [photo(20, 20), b"no image", photo(20, 20)]
+    with pytest.raises(ImageError, match="image 1: the file is not an image"):
+        classifier.predict(images)
+    failed = []
+    rows = [row for rows, _ in classifier.predict_batches(images, failed=lambda i, e: failed.append((i, e.reason)))
+            for row in rows]  # fmt: skip
+    assert rows == [0, 2]
+    assert failed == [(1, "not_an_image")]
+
+
+def test_predicting_in_a_loop_traces_once(classifier):
+    data = encode(photo(33, 20), "PNG")
+    for _ in range(3):
+        classifier.predict([data])
+        classifier.predict([data, data])
+    assert classifier._forward.experimental_get_tracing_count() == 1

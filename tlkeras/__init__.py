@@ -1,0 +1,39 @@
+"""tlkeras: a folder of photos becomes an image classifier, by transfer learning with Keras on TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlkeras.classifier import ImageClassifier as ImageClassifier
+    from tlkeras.data.audit import audit as audit
+    from tlkeras.data.open import open_dataset as open_dataset
+    from tlkeras.errors import TlkerasError as TlkerasError
+    from tlkeras.trained import TrainedClassifier as TrainedClassifier
+
+__version__ = "0.1.0"
+
+# Keras 3 reads this when it is first imported; another backend could not run what we build.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+_HOMES = {
+    "ImageClassifier": "tlkeras.classifier",
+    "TrainedClassifier": "tlkeras.trained",
+    "TlkerasError": "tlkeras.errors",
+    "audit": "tlkeras.data.audit",
+    "open_dataset": "tlkeras.data.open",
+}
+__all__ = ["ImageClassifier", "TlkerasError", "TrainedClassifier", "audit", "open_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used: TensorFlow takes seconds, ``import tlkeras`` must not."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tlkeras' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,158 @@
+"""Where pretrained weights come from: the user's own file, Keras' folder, or the network, checked each time.
+
+Keras itself is never asked to download: it deletes a local file whose hash differs, even when it is offline.
+Here a file that is there is only ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from tlkeras.backbones.table import Backbone, WeightsFile
+from tlkeras.errors import StorageError, WeightsError
+
+IMAGENET = "imagenet"
+NONE = "none"
+TIMEOUT_SECONDS = 10.0
+_CHUNK_BYTES = 1 << 20
+
+# Called with (bytes so far, bytes in all or None where the server does not say).
+Progress = Callable[[int, "int | None"], None]
+
+
+def locate(file: WeightsFile) -> Path:
+    """The path of a published file: ``KERAS_HOME/models/NAME``, where Keras looks too; ``~/.keras`` by default."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models" / file.file_name
+
+
+def resolve(
+    backbone: Backbone,
+    weights: str | os.PathLike[str] = IMAGENET,
+    top: bool = False,
+    progress: Progress | None = None,
+) -> Path | None:
+    """The local file to load, downloaded first if it must be.
+
+    ``weights`` is "imagenet", "none" (the answer is None: random weights) or the path of a ``.weights.h5`` or
+    legacy ``.h5`` file. An ImageNet file that Keras pins a hash for is hashed on every call.
+
+    Raises:
+        WeightsError: no such file, a file of another kind, a wrong hash, or a download that failed.
+        StorageError: the downloaded file could not be written.
+    """
+    if weights == NONE:
+        return None
+    if weights != IMAGENET:
+        return _own_file(Path(weights))
+    file = backbone.weights_top if top else backbone.weights
+    path = locate(file)
+    if not path.exists():
+        _download(file, path, progress)
+    _check_hash(file, path)
+    return path
+
+
+def file_hash(path: Path, like: str) -> str:
+    """The hexadecimal digest of a file, md5 if ``like`` has 32 digits and sha256 otherwise."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5" if len(like) == 32 else "sha256").hexdigest()
+
+
+def _own_file(path: Path) -> Path:
+    if path.suffix == ".keras":
+        raise WeightsError(
+            "a .keras file holds a whole model, and only weights are loaded here",
+            received=path,
+            next_step="Save them with model.save_weights('NAME.weights.h5') and pass that file.",
+        )
+    if path.suffix != ".h5":
+        raise WeightsError(
+            "weights are 'imagenet', 'none' or the path of a .weights.h5 or .h5 file", received=f"'{path}'"
+        )
+    if not path.is_file():
+        raise WeightsError("there is no weights file of this name", received=path, next_step="Check the path.")
+    return path
+
+
+def _check_hash(file: WeightsFile, path: Path) -> None:
+    if file.hash is None:
+        return
+    received = file_hash(path, file.hash)
+    if received != file.hash:
+        raise WeightsError(
+            f"the file {path} must have the hash {file.hash}",
+            received=received,
+            next_step="It was left as it is: delete it to download it again, or pass its path as the weights "
+            "to use it all the same.",
+        )
+
+
+def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = part.open("xb")
+    except OSError as error:
+        raise StorageError(
+            f"cannot write into {path.parent}",
+            received=error.strerror,
+            next_step="Set KERAS_HOME to a folder that can be written.",
+        ) from error
+    try:
+        with stream:
+            _fetch(file, path, stream.write, progress)
+        if file.hash is not None and (received := file_hash(part, file.hash)) != file.hash:
+            raise _failed(file, path, f"a file with the hash {received} instead of {file.hash}")
+        # Another process may have been faster; what is there now is left alone and checked by the caller.
+        if not path.exists():
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fetch(file: WeightsFile, path: Path, write: Callable[[bytes], object], progress: Progress | None) -> None:
+    """Copy what the server sends; network trouble becomes a WeightsError, disk trouble a StorageError."""
+    request = urllib.request.Request(file.url, headers={"User-Agent": "tlkeras"})
+    done = 0
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _failed(file, path, f"the answer {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _failed(file, path, getattr(error, "reason", None) or error) from error
+    with response:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        while True:
+            try:
+                chunk = response.read(_CHUNK_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                raise _failed(file, path, f"a connection that broke after {done} bytes: {error}") from error
+            if not chunk:
+                break
+            try:
+                write(chunk)
+            except OSError as error:
+                raise StorageError(f"cannot write {path}", received=error.strerror) from error
+            done += len(chunk)
+            if progress:
+                progress(done, total)
+    if total is not None and done != total:
+        raise _failed(file, path, f"{done} of {total} bytes")
+
+
+def _failed(file: WeightsFile, path: Path, received: object) -> WeightsError:
+    return WeightsError(
+        f"ImageNet weights are not in {path.parent} and could not be downloaded",
+        received=received,
+        next_step=f"Fetch {file.url} where there is a network and put it at {path}.",
+    )

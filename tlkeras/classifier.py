@@ -1,0 +1,190 @@
+"""ImageClassifier: what Python users hold. It only delegates."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.inputs import image_files
+from tlkeras.data.open import open_dataset
+from tlkeras.errors import ClassifierError, ConfigError, DataError, unknown
+from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.images.arrays import as_pixels
+from tlkeras.progress import Reporter, Silent
+from tlkeras.trained import TrainedClassifier
+from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
+from tlkeras.training.fit import Fitted, fit
+from tlkeras.training.judge import judge
+
+
+class ImageClassifier:
+    """An image classifier with scikit-learn's feel, trained by transfer learning.
+
+    >>> classifier = ImageClassifier("mobilenet_v2").fit("photos/")    # doctest: +SKIP
+    >>> classifier.predict(["a.jpg", "b.jpg"])                         # doctest: +SKIP
+
+    ``backbone``: a name of ``tlkeras.backbones.names()``. ``reporter``: who hears of progress, nobody by
+    default. ``options``: the other fields of ``tlkeras.training.config.TrainConfig``.
+
+    Raises: ConfigError for an option that is unknown or has an impossible value.
+    """
+
+    def __init__(self, backbone: str = DEFAULT_BACKBONE, *, reporter: Reporter | None = None, **options: Any) -> None:
+        known = [field.name for field in dataclasses.fields(TrainConfig)]
+        for name in options:
+            if name not in known:
+                raise unknown("option", name, known)
+        self.config = TrainConfig(backbone=backbone, **options)
+        self.reporter: Reporter = reporter or Silent()
+        self.fitted_: Fitted | None = None
+        self._trained: TrainedClassifier | None = None
+
+    @property
+    def trained(self) -> TrainedClassifier:
+        """The network with its class names and temperature.
+
+        Raises: ClassifierError before ``fit`` or ``load``.
+        """
+        if self._trained is None:
+            raise ClassifierError("the classifier is not trained yet", next_step="Call fit() or load() first.")
+        return self._trained
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Class names ``[K]``, in the order of ``predict_proba``'s columns."""
+        return np.array(self.trained.class_names)
+
+    def fit(self, images: Any, labels: Sequence[Any] | None = None) -> ImageClassifier:
+        """Train; returns itself.
+
+        ``images``: a folder, a CSV list, a TFDS name or ``LabelledImages``; or, with ``labels`` (one class
+        name or number each), a sequence of paths, bytes, arrays ``[H, W, 3]`` or Pillow images. A test split
+        that the data has is kept out; none is made. ``fitted_`` then tells what was seen.
+
+        Raises: DataError, ConfigError, WeightsError, StorageError.
+        """
+        with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
+            dataset = labelled(images, labels, Path(folder))
+            self.fitted_ = fit(self.config, dataset, self.reporter, hold_out_test=False)
+        self._trained = self.fitted_.classifier
+        return self
+
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """Calibrated probabilities, float32 ``[N, K]``.
+
+        ``images``: one image or a sequence of them, each a path, a folder, a glob pattern, the bytes of an
+        image file, an array ``[H, W, 3]`` in 0..255 or a Pillow image.
+
+        Raises: ImageError, naming the image, for one that cannot be decoded; DataError, ConfigError.
+        """
+        return self.trained.predict(listed(images))
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The most probable class name of each image, ``[N]``; see ``predict_proba``."""
+        return self.classes_[self.predict_proba(images).argmax(axis=1)]
+
+    def score(self, images: Any, labels: Sequence[Any] | None = None) -> float:
+        """Accuracy, 0..1, on labelled images as ``fit`` takes them."""
+        return self.evaluate(images, labels).accuracy
+
+    def evaluate(self, images: Any, labels: Sequence[Any] | None = None) -> Evaluation:
+        """All measures on labelled images as ``fit`` takes them; on the test split of data that has one."""
+        with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
+            dataset = labelled(images, labels, Path(folder))
+            return judge(self.trained, dataset, engine=self.config.engine, reporter=self.reporter).evaluation
+
+    def save(self, folder: str | Path) -> Path:
+        """Save into a new folder: ``classifier.json`` and ``weights.safetensors``.
+
+        Raises: StorageError when the folder exists or the disk refuses.
+        """
+        return self.trained.save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, reporter: Reporter | None = None) -> ImageClassifier:
+        """Load what ``save`` wrote, or a run directory of ``tlkeras train``.
+
+        Raises: ClassifierError when it is not there, was changed, or does not fit.
+        """
+        trained = TrainedClassifier.load(folder)
+        saved = trained.config
+        classifier = cls(
+            saved.backbone,
+            reporter=reporter,
+            size_px=saved.size_px,
+            fit=saved.fit,
+            mirror=saved.mirror,
+            head=saved.head,
+        )
+        classifier._trained = trained
+        return classifier
+
+
+def listed(images: Any) -> list[Any]:
+    """One image or many, as a list; folders and patterns become the files that they name."""
+    if isinstance(images, str | Path):
+        return list(image_files([images]))
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, bytes | bytearray | memoryview) or hasattr(images, "getexif"):
+        return [images]
+    found: list[Any] = []
+    for image in images:
+        found += image_files([image]) if isinstance(image, str | Path) else [image]
+    return found
+
+
+def labelled(images: Any, labels: Sequence[Any] | None, folder: Path) -> LabelledImages:
+    """Whatever ``fit`` takes as LabelledImages; images in memory are written into ``folder`` as files first.
+
+    Raises: DataError when images and labels do not match; ConfigError for an array that is no image.
+    """
+    if labels is None:
+        if isinstance(images, LabelledImages):
+            return images
+        if isinstance(images, str | Path):
+            return open_dataset(images)
+        raise DataError(
+            "images without a folder structure need labels", next_step="Pass labels=[…], one for each image."
+        )
+    items = list(images)
+    if len(items) != len(labels):
+        raise DataError("there must be one label for each image", received=f"{len(items)} images, {len(labels)} labels")
+    names = [str(label) for label in labels]
+    class_names = tuple(sorted(set(names)))
+    if len(class_names) < 2:
+        raise DataError("a classifier needs at least two classes", received=", ".join(class_names) or "no images")
+    position = {name: index for index, name in enumerate(class_names)}
+    return LabelledImages(
+        name="images",
+        source="memory",
+        class_names=class_names,
+        paths=tuple(_as_file(item, folder / f"{index:07d}") for index, item in enumerate(items)),
+        labels=np.array([position[name] for name in names], np.int32),
+        splits=np.full(len(items), "", dtype="U10"),
+    )
+
+
+def _as_file(image: Any, path: Path) -> str:
+    """An image on disk: the path it has, or a new file."""
+    if isinstance(image, str | Path):
+        return str(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        path.write_bytes(bytes(image))
+        return str(path)
+    from PIL import Image
+
+    pixels = as_pixels(image)
+    if pixels.dtype != np.uint8:
+        rounded = np.rint(pixels)
+        if not np.array_equal(rounded, pixels):
+            raise ConfigError("arrays to train on must hold whole numbers in 0..255", next_step="Round them to uint8.")
+        pixels = rounded.astype(np.uint8)
+    Image.fromarray(pixels).save(path, "PNG")
+    return str(path)

@@ -1,0 +1,1 @@
+"""The ``tlkeras`` command: parse, call, print."""

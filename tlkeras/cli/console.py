@@ -1,0 +1,127 @@
+"""What the commands share: where text goes, progress bars, JSON, and a TensorFlow that keeps quiet.
+
+Standard output carries results only; progress, tables beside ``--json`` and warnings go to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.progress import Advance
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Options that several commands have; each says the same everywhere.
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Who runs the frozen network: auto, openvino, onnxruntime or tensorflow.")
+]
+DataDirOption = Annotated[
+    str | None,
+    typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
+]
+
+
+class Terminal:
+    """The command line's reporter: lines and progress bars on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        # An own handle on standard error: TensorFlow's chatter is sent elsewhere while a bar is drawn.
+        self._handle = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+        self.console: Console = Console(file=self._handle, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.console.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def step(self, name: str, unit: str = "images") -> Iterator[Advance]:
+        """A bar with count, rate and time left; off a terminal, one line when the step is done."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit} {{task.fields[rate]}}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        last = (0, 0)
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
+            bar = bars.add_task(f"{name:>9}", total=None, rate="")
+
+            def advance(done: int, total: int) -> None:
+                nonlocal last
+                last = (done, total)
+                speed = bars.tasks[0].speed
+                bars.update(bar, completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
+
+            yield advance
+            seconds = bars.tasks[0].elapsed or bars.get_time() - (bars.tasks[0].start_time or bars.get_time())
+        done, _ = last
+        if done:
+            self.say(f"{name:>9}  {done:,} {unit} in {seconds:.1f} s ({done / max(seconds, 1e-9):,.0f}/s)")
+
+
+def print_json(value: Any) -> None:
+    """The one JSON object of a command, on standard output."""
+    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def print_tables(tables: list[Any]) -> None:
+    """Rich tables on standard output, as wide as they need to be where it is not a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    for table in tables:
+        console.print(table)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keep the lines that TensorFlow's C++ parts write to standard error away from the user.
+
+    They are shown after all when the block fails with an error that is not one of ours.
+    """
+    from tlkeras.errors import TlkerasError
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryFile() as chatter:
+        kept = os.dup(2)
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except (TlkerasError, KeyboardInterrupt, SystemExit, BrokenPipeError):
+            raise
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def show_warnings(terminal: Terminal) -> None:
+    """Print our own warnings as one line each; those of libraries are theirs to mend."""
+
+    def show(message: Warning | str, category: Any, filename: str, *_: Any, **__: Any) -> None:
+        if f"{os.sep}tlkeras{os.sep}" in filename and category is UserWarning:
+            terminal.say(f"warning: {' '.join(str(message).split())}")
+
+    warnings.showwarning = show

@@ -1,0 +1,85 @@
+"""The entry point: commands, exit codes, and errors as one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from typing import Any
+
+import typer
+
+from tlkeras.cli import data, info, predicting, training
+from tlkeras.errors import TlkerasError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tlkeras",
+    help="Turn a folder of photos into an image classifier, by transfer learning with Keras on TensorFlow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.command()(training.train)
+app.command()(training.evaluate)
+app.command()(predicting.predict)
+app.command()(data.audit)
+app.command()(info.backbones)
+app.command()(info.cache)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # SIGTERM ends a long step as Ctrl-C does: what is finished is stored.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = app(arguments, standalone_mode=False)
+    except TlkerasError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(
+            "interrupted; finished features are stored, the same command goes on from there", INTERRUPTED, prefix=""
+        )
+    except BrokenPipeError:
+        # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except Exception as error:
+        # What the parser says of a wrong command line, known by the exit code that it wants for it.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(_usage(error, arguments), 2)
+    return int(result or 0)
+
+
+def _usage(error: Any, arguments: list[str]) -> str:
+    message = error.format_message().rstrip(".")
+    words = [word for word in arguments if not word.startswith("-")]
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    command = words[0] if words else ""
+    if message.startswith("No such command"):
+        near = difflib.get_close_matches(command, commands, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(commands)}."
+        return f"unknown command '{command}'; {hint} 'tlkeras --help' lists all."
+    known = f"tlkeras {command}" if command in commands else "tlkeras"
+    return f"{message[:1].lower()}{message[1:]}. '{known} --help' shows what there is."
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(line: str, code: int, prefix: str = "error: ") -> int:
+    print(f"{prefix}{' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""``tlkeras predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow, show_warnings
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
+    images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
+    top: Annotated[int, typer.Option(help="How many classes to list for each photo.", min=1)] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
+    terminal = Terminal()
+    show_warnings(terminal)
+    with quiet_tensorflow():
+        from tlkeras.data.inputs import image_files
+        from tlkeras.trained import TrainedClassifier, find
+
+        find(run)  # a wrong directory is told at once, before TensorFlow is loaded
+        paths = image_files(images)
+        classifier = TrainedClassifier.load(run)
+        answers, problems = _answers(classifier, paths, top, terminal)
+    for problem in problems:
+        terminal.say(f"skipped: {problem}")
+    if as_json:
+        print_json({"predictions": answers, "skipped": problems})
+    else:
+        print_tables([_table(answers)])
+    if problems:
+        raise typer.Exit(1)
+
+
+def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
+    from tlkeras.errors import ImageError
+
+    answers: list[dict[str, Any]] = []
+    problems: list[str] = []
+    names = classifier.class_names
+
+    def note(index: int, error: ImageError) -> None:
+        problems.append(f"{printable(paths[index])}: {error}")
+
+    with terminal.step("predict") as progress:
+        for indices, probabilities in classifier.predict_batches(paths, failed=note):
+            for index, row in zip(indices, probabilities, strict=True):
+                best = row.argsort()[::-1][:top]
+                ranked = [{"label": names[k], "probability": round(float(row[k]), 6)} for k in best]
+                answers.append({"path": printable(paths[index]), **ranked[0], "top": ranked})
+            progress(len(answers) + len(problems), len(paths))
+    return answers, problems
+
+
+def printable(path: str) -> str:
+    """A file name that any terminal and JSON reader takes; bytes that are not UTF-8 are shown escaped."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _table(answers: list[dict[str, Any]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("photo", "class", "probability", "then", box=None, pad_edge=False)
+    for answer in answers:
+        others = "  ".join(f"{other['label']} {other['probability']:.3f}" for other in answer["top"][1:])
+        table.add_row(escape(answer["path"]), escape(answer["label"]), f"{answer['probability']:.3f}", escape(others))
+    return table

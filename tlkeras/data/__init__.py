@@ -1,0 +1,1 @@
+"""Data sets: folders, lists and named sets of labelled images."""

@@ -1,0 +1,267 @@
+"""The audit: read, decode and compare every file of a data set before a network sees it; a verdict for each."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from tlkeras.data.copies import settle_copies
+from tlkeras.data.dataset import SPLITS, LabelledImages, plural, printable
+from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
+from tlkeras.errors import DataError, ImageError
+from tlkeras.images.decode import Limits, read_bytes
+
+SHOWN_ROWS = 30
+# Endings of names by the format that they promise; any other ending promises nothing.
+_ENDINGS = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
+    ".png": "png",
+    ".gif": "gif",
+    ".bmp": "bmp",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".avif": "avif",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The verdicts over a data set, ``verdicts[i]`` of ``dataset.paths[i]``.
+
+    all_groups: int64 ``[N]``, equal for files whose pictures are (nearly) the same.
+    """
+
+    dataset: LabelledImages
+    verdicts: tuple[Verdict, ...]
+    all_groups: np.ndarray
+
+    @cached_property
+    def kept_mask(self) -> np.ndarray:
+        """Which files were not rejected, bool ``[N]``."""
+        return np.array([verdict.status != "rejected" for verdict in self.verdicts], bool)
+
+    @cached_property
+    def kept(self) -> LabelledImages:
+        """The images that can be used, K of N.
+
+        Raises: DataError when a class, or a given split, has none left.
+        """
+        kept = self.dataset.subset(self.kept_mask)
+        for name, count in kept.class_counts().items():
+            if not count and self.dataset.class_counts()[name]:
+                raise self._nothing_left(f"class '{name}'", [v for v in self.verdicts if v.label == name])
+        for split in SPLITS:
+            if (self.dataset.splits == split).any() and not (kept.splits == split).any():
+                raise self._nothing_left(f"split '{split}'", [v for v in self.verdicts if v.split == split])
+        return kept
+
+    @property
+    def kept_verdicts(self) -> list[Verdict]:
+        """Verdicts of the K kept images, in their order."""
+        return [verdict for verdict in self.verdicts if verdict.status != "rejected"]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int64 ``[K]``, aligned with ``kept``: exact and near copies share a number. For ``splits.split``."""
+        return self.all_groups[self.kept_mask]
+
+    def counts(self) -> dict[str, Any]:
+        """Images in all, of each status, of each reason within it, and how many a served graph refuses."""
+        statuses = Counter(verdict.status for verdict in self.verdicts)
+        reasons = {
+            status: dict(Counter(v.reason for v in self.verdicts if v.status == status).most_common())
+            for status in STATUSES[1:]
+        }
+        unserved = sum(bool(verdict.unserved) for verdict in self.kept_verdicts)
+        by_status = {status: statuses[status] for status in STATUSES}
+        return {"images": len(self.verdicts), **by_status, "reasons": reasons, "unserved": unserved}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: ``name``, ``source``, ``counts``, and ``images``, the verdicts of all that are not good."""
+        shown = [verdict.to_json() for verdict in self.verdicts if verdict.status != "good" or verdict.unserved]
+        return {
+            "name": self.dataset.name,
+            "source": printable(self.dataset.source),
+            "class_names": list(self.dataset.class_names),
+            "counts": self.counts(),
+            "images": shown,
+        }
+
+    def summary(self) -> str:
+        """One line: ``3 of 2,000 images rejected: 2 empty, 1 truncated; 12 repaired``."""
+        counts = self.counts()
+        line = f"{counts['rejected']:,} of {plural(counts['images'], 'image')} rejected"
+        if counts["rejected"]:
+            line += ": " + ", ".join(f"{n:,} {_words(reason)}" for reason, n in counts["reasons"]["rejected"].items())
+        more = [f"{counts[status]:,} {status}" for status in ("suspicious", "repaired") if counts[status]]
+        if counts["unserved"]:
+            more.append(f"{counts['unserved']:,} not readable by a served model")
+        return "; ".join([line, *more])
+
+    def tables(self) -> list[Any]:
+        """Rich tables: the counts, then rejected and suspicious files, at most ``SHOWN_ROWS`` each."""
+        from rich.table import Table
+        from rich.text import Text
+
+        counts = Table("verdict", "reason", "images", title=Text(f"Audit of {self.dataset.name}"))
+        counts.add_row("good", "", f"{self.counts()['good']:,}")
+        for status, reasons in self.counts()["reasons"].items():
+            for reason, number in reasons.items():
+                counts.add_row(status, _words(reason), f"{number:,}")
+        tables = [counts]
+        for status in ("rejected", "suspicious"):
+            found = [verdict for verdict in self.verdicts if verdict.status == status]
+            if not found:
+                continue
+            table = Table("file", "class", "reason", "what was found", title=status.capitalize())
+            for v in found[:SHOWN_ROWS]:
+                # Text, since a file name may hold what rich takes for markup.
+                table.add_row(Text(printable(v.path)), Text(v.label), _words(v.reason), Text(v.detail))
+            if len(found) > SHOWN_ROWS:
+                table.add_row(f"… and {len(found) - SHOWN_ROWS:,} more", "", "", "")
+            tables.append(table)
+        return tables
+
+    def _nothing_left(self, what: str, verdicts: list[Verdict]) -> DataError:
+        reasons = Counter(_words(verdict.reason) for verdict in verdicts)
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return DataError(
+            f"{what} has no usable image",
+            received=listed,
+            next_step="'tlkeras audit' lists every file with its reason.",
+        )
+
+
+def audit(
+    dataset: LabelledImages,
+    *,
+    limits: Limits = Limits(),
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Give every file of a data set its verdict.
+
+    ``workers``: threads, by default twice the cores, at most 16. ``progress(done, total)`` is called in this thread.
+    What was found in the bytes of a file is cached by their SHA-256, so a second audit only reads and hashes. An
+    interruption keeps the cache. Raises nothing for any content of any file.
+
+    Of several files with the same bytes the first stays, the others are rejected (``duplicate``); if their labels
+    differ all are (``conflict``). When splits were given, a copy or near copy of a test image in train or
+    validation, and of a validation image in train, is rejected (``leak``).
+    """
+    looks = _look_at_all(dataset.paths, limits, workers or min(16, 2 * (os.cpu_count() or 1)), progress)
+    verdicts = [
+        _first_verdict(path, dataset.class_names[label], str(split), sha256, content)
+        for path, label, split, (sha256, content) in zip(
+            dataset.paths, dataset.labels, dataset.splits, looks, strict=True
+        )
+    ]
+    plain = [any(reason == "uniform" for reason, _ in content.doubts) for _, content in looks]
+    groups = settle_copies(verdicts, np.array(plain, bool))
+    return Audit(dataset, tuple(verdicts), groups)
+
+
+def require_clean(audited: Audit) -> None:
+    """Insist that nothing was rejected.
+
+    Raises: DataError with the summary.
+    """
+    if audited.counts()["rejected"]:
+        raise DataError(
+            "with --strict every image must be usable",
+            received=audited.summary(),
+            next_step="'tlkeras audit' lists every file with its reason.",
+        )
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ")
+
+
+def _look_at_all(
+    paths: tuple[str, ...], limits: Limits, workers: int, progress: Callable[[int, int], None] | None
+) -> list[tuple[str, Content]]:
+    cache = ContentCache(limits)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
+    waiting: deque[Future[tuple[str, Content]]] = deque()
+    results: list[tuple[str, Content]] = []
+    todo: Iterator[str] = iter(paths)
+    try:
+        # A short queue: an interruption need not wait for it, and no more than `workers` files are in memory.
+        waiting.extend(pool.submit(_look, path, limits, cache) for path in itertools.islice(todo, 4 * workers))
+        while waiting:
+            results.append(waiting.popleft().result())
+            waiting.extend(pool.submit(_look, path, limits, cache) for path in itertools.islice(todo, 1))
+            if progress is not None:
+                progress(len(results), len(paths))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        cache.flush()
+    return results
+
+
+def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]:
+    """The SHA-256 of a file (empty when it could not be read) and what its content is."""
+    try:
+        # Opening a named pipe would wait for ever.
+        if Path(path).exists() and not Path(path).is_file():
+            raise ImageError("unreadable", "this is no regular file")
+        data = read_bytes(path, limits)
+    except ImageError as error:
+        return "", Content(reason=error.reason, detail=str(error))
+    except (OSError, ValueError) as error:
+        return "", Content(reason="unreadable", detail=f"the file cannot be read ({error})")
+    sha256 = hashlib.sha256(data).hexdigest()
+    content = cache.get(sha256)
+    if content is None:
+        content = examine(data, limits)
+        cache.put(sha256, content)
+    return sha256, content
+
+
+def _first_verdict(path: str, label: str, split: str, sha256: str, content: Content) -> Verdict:
+    """What one file alone tells."""
+    ending = PurePath(path).suffix.lower()
+    misnamed = bool(content.format) and _ENDINGS.get(ending, content.format) != content.format
+    notes = content.repairs
+    if misnamed:
+        notes = (f"named {ending}, is {content.format.upper()}", *notes)
+    status, reason = "good", ""
+    if content.reason:
+        status, reason, notes = "rejected", content.reason, (content.detail,)
+    elif content.doubts:
+        status, reason = "suspicious", content.doubts[0][0]
+        notes = (*(detail for _, detail in content.doubts), *notes)
+    elif notes:
+        turned_only = content.orientation != 1 and len(content.repairs) == 1
+        status, reason = "repaired", "misnamed" if misnamed else "turned" if turned_only else "converted"
+    return Verdict(
+        path=path,
+        label=label,
+        split=split,
+        status=status,
+        reason=reason,
+        detail="; ".join(notes),
+        sha256=sha256,
+        width=content.width,
+        height=content.height,
+        format=content.format,
+        orientation=content.orientation,
+        unserved=content.unserved,
+        dhash=content.dhash,
+        misnamed=misnamed,
+    )

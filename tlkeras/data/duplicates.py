@@ -1,0 +1,129 @@
+"""Images that show the same picture: a 256-bit difference hash and the pairs of nearly equal hashes.
+
+The hash is dHash (N. Krawetz, "Kind of like that", 2013) at 16 × 16: bit ``(y, x)`` says whether the picture gets
+brighter from column ``x`` to ``x + 1``. Copies that were scaled or compressed again differ in few bits.
+
+``NEAR_BITS`` was chosen on photos: of 3,000 cats and dogs, 750 flowers, 747 pets and 469 ImageNet photos, copies that
+look alike were 0 to 15 bits apart and the nearest different pictures 41; of 720 close-ups of steel, 13 to 15 for two
+pairs of look-alikes and 19 upwards for the rest. Of copies saved again at JPEG quality 60, or at half size, 95 to
+100 % of the photos stay within 15 bits; a crop of 2 % moves 20 and is not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+HASH_BITS = 256
+NEAR_BITS = 15
+# A hash with fewer bits of either kind is of an almost plain picture and says nothing.
+MIN_MIXED_BITS = 24
+_SIDE = 16
+_BLOCK = 1 << 20
+
+
+def dhash(pixels: np.ndarray) -> bytes:
+    """The 32 bytes of the difference hash of uint8 ``[H, W, 3]`` pixels."""
+    grey = Image.fromarray(pixels).convert("L")
+    small = np.asarray(grey.resize((_SIDE + 1, _SIDE), Image.Resampling.BILINEAR), np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+
+
+def informative(hashes: np.ndarray) -> np.ndarray:
+    """Which of the hashes, uint8 ``[N, 32]``, say enough to be compared: bool ``[N]``."""
+    ones = np.bitwise_count(hashes).sum(axis=1, dtype=np.int64)
+    return (ones >= MIN_MIXED_BITS) & (ones <= HASH_BITS - MIN_MIXED_BITS)
+
+
+def near_pairs(hashes: np.ndarray, near_bits: int = NEAR_BITS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All pairs of informative hashes that differ in at most ``near_bits`` of 256 bits.
+
+    ``hashes``: uint8 ``[N, 32]``. Yields index arrays ``(i, j)``, int64, ``i < j``, in pieces; a pair may come
+    more than once.
+
+    Two such hashes agree in at least one of ``near_bits + 1`` bands of bits (pigeonhole), so only images that
+    share a band are compared: about N·log N work on photos. Where the bands tell too little apart, all pairs are
+    compared in blocks, N²/2 steps of some nanoseconds.
+    """
+    chosen = np.flatnonzero(informative(hashes))
+    if len(chosen) < 2:
+        return
+    hashes = np.ascontiguousarray(hashes[chosen])
+    words = hashes.view(np.uint64)
+    bands = [_order(keys) for keys in _bands(hashes, near_bits + 1)]
+    candidates = sum(int((runs * (runs - 1) // 2).sum()) for *_, runs in bands)
+    pieces = _all_pairs(len(chosen))
+    if candidates < len(chosen) * (len(chosen) - 1) // 2:
+        pieces = (piece for order, keys, _ in bands for piece in _pairs_in_runs(order, keys))
+    for i, j in pieces:
+        near = np.bitwise_count(words[i] ^ words[j]).sum(axis=1, dtype=np.int64) <= near_bits
+        if near.any():
+            first, second = chosen[i[near]], chosen[j[near]]
+            yield np.minimum(first, second), np.maximum(first, second)
+
+
+def joined(n: int, pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Group numbers int64 ``[n]``: images linked by a chain of pairs share one, numbered by first appearance."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = np.arange(n)
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def join() -> np.ndarray:
+        i, j = (np.concatenate(side) for side in zip(*kept, strict=True))
+        edges = coo_array((np.ones(len(i), bool), (groups[i], groups[j])), shape=(n, n))
+        return connected_components(edges, directed=False)[1][groups]
+
+    for pair in pairs:
+        kept.append(pair)
+        # Thousands of frames of one film make millions of pairs; they are folded into groups as they come.
+        if sum(len(i) for i, _ in kept) > _BLOCK or len(kept) > 1000:
+            groups = join()
+            kept.clear()
+    if kept:
+        groups = join()
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse] if n else groups
+
+
+def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """One integer key ``[N]`` for each band; bits are shuffled so that a plain sky does not fill a band."""
+    shuffled = np.random.default_rng(0).permutation(HASH_BITS)
+    bits = np.unpackbits(hashes, axis=1)[:, shuffled]
+    for band in np.array_split(bits, count, axis=1):
+        packed = np.packbits(band, axis=1)
+        wide = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), np.uint8)
+        wide[:, : packed.shape[1]] = packed
+        yield np.unique(wide.view(np.uint64), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _order(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices sorted by key, their keys, and the length of each run of equal keys."""
+    order = np.argsort(keys, kind="stable")
+    return order, keys[order], np.bincount(keys)
+
+
+def _pairs_in_runs(order: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pair within a run of equal keys: neighbours first, then those two apart, and so on."""
+    at = np.arange(len(keys) - 1)
+    for apart in range(1, len(keys)):
+        at = at[at < len(keys) - apart]
+        at = at[keys[at] == keys[at + apart]]
+        if not len(at):
+            return
+        for start in range(0, len(at), _BLOCK):
+            piece = at[start : start + _BLOCK]
+            yield order[piece], order[piece + apart]
+
+
+def _all_pairs(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    rows = max(1, _BLOCK // n)
+    for start in range(0, n, rows):
+        i, j = np.meshgrid(np.arange(start, min(n, start + rows)), np.arange(start + 1, n), indexing="ij")
+        wanted = i < j
+        yield i[wanted], j[wanted]

@@ -1,0 +1,128 @@
+"""Parting a data set into training, validation and test images: stratified, stable, never tearing copies apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.errors import ConfigError, DataError
+
+
+def split(
+    dataset: LabelledImages,
+    groups: np.ndarray,
+    *,
+    keys: Sequence[str] | None = None,
+    validation_fraction: float = 0.15,
+    test_fraction: float = 0.15,
+    seed: int = 0,
+    hold_out_test: bool = True,
+) -> LabelledImages:
+    """Put every image into ``train``, ``validation`` or ``test``.
+
+    Given splits stay; those that are missing are carved out of the training images (and those without a split), the
+    test only with ``hold_out_test``. ``groups``, int ``[N]``: images with equal numbers go together; a group that holds
+    several classes, whose labels are doubtful, stays in training.
+
+    The images of a class are ordered by a hash of the seed and their key, ``keys[i]`` (the SHA-256 of the content),
+    by default class and file name. The first become the test, the last the validation images. So neither the order of
+    files nor where they lie matters, and when photos are added nearly all old ones stay where they were.
+
+    Each class gives ``round(fraction · n)`` images, at least one, to each carved split and keeps at least one group
+    for training; a class of two groups gives one to the test if it is carved, else to validation.
+
+    Raises: ConfigError for fractions out of range; DataError for a class with too few different images, or without
+    training images, and when there are no training images.
+    """
+    given = set(dataset.splits.tolist()) - {""}
+    carve_test = hold_out_test and "test" not in given
+    carve_validation = "validation" not in given
+    _check_fractions(validation_fraction, test_fraction if carve_test else None)
+    if len(groups) != len(dataset) or (keys is not None and len(keys) != len(dataset)):
+        raise DataError("one group and one key for each image", received=f"{len(groups)} groups, {len(dataset)} images")
+    if keys is None:
+        names = [dataset.class_names[label] for label in dataset.labels]
+        keys = [f"{name}/{PurePath(path).name}" for name, path in zip(names, dataset.paths, strict=True)]
+    splits = dataset.splits.copy()
+    pool = np.flatnonzero((splits == "") | (splits == "train"))
+    if not len(pool):
+        raise DataError("there are no training images", received=dataset.describe(), next_step="Add a train split.")
+    splits[pool] = "train"
+    members_of = _groups_by_class(dataset.labels, np.asarray(groups), pool, len(dataset.class_names))
+    needed = 1 + (carve_test or carve_validation)
+    for label, (members, has_doubtful) in enumerate(members_of):
+        name = dataset.class_names[label]
+        if not members and not has_doubtful:
+            raise DataError("every class needs training images", received=f"none of '{name}'")
+        if len(members) < needed and not has_doubtful:
+            raise DataError(
+                f"a class needs at least {needed} different images",
+                received=f"{len(members)} of '{name}'",
+                next_step="Add photos, or remove the class.",
+            )
+        ordered = sorted(members, key=lambda group: min(_score(seed, keys[i], dataset.paths[i]) for i in group))
+        n = sum(len(group) for group in ordered)
+        if carve_test:
+            ordered = _carve(splits, ordered, "test", _share(test_fraction, n))
+        if carve_validation:
+            _carve(splits, ordered[::-1], "validation", _share(validation_fraction, n))
+    return dataset.with_splits(splits)
+
+
+def _check_fractions(validation_fraction: float, test_fraction: float | None) -> None:
+    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
+        if fraction is not None and not 0 < fraction < 1:
+            raise ConfigError(f"{name} lies between 0 and 1", received=fraction)
+    if test_fraction is not None and validation_fraction + test_fraction >= 1:
+        raise ConfigError(
+            "validation_fraction and test_fraction leave images for training",
+            received=f"{validation_fraction} + {test_fraction}",
+        )
+
+
+def _share(fraction: float, n: int) -> int:
+    return max(1, round(fraction * n))
+
+
+def _carve(splits: np.ndarray, ordered: list[list[int]], name: str, wanted: int) -> list[list[int]]:
+    """Move groups, from the front, into a split until it has ``wanted`` images; returns the groups left in train."""
+    if len(ordered) < 2:
+        return ordered
+    # When all are larger than the share the smallest goes: a split that lacks the class is worse.
+    wanted = max(wanted, min(map(len, ordered)))
+    left: list[list[int]] = []
+    for at, group in enumerate(ordered):
+        is_last_for_train = not left and at == len(ordered) - 1
+        if len(group) <= wanted and not is_last_for_train:
+            splits[group] = name
+            wanted -= len(group)
+        else:
+            left.append(group)
+    return left
+
+
+def _groups_by_class(
+    labels: np.ndarray, groups: np.ndarray, pool: np.ndarray, classes: int
+) -> list[tuple[list[list[int]], bool]]:
+    """For each class: its groups (lists of indices) that hold no other, and whether it has images in mixed groups."""
+    members: dict[int, list[int]] = {}
+    for i in pool.tolist():
+        members.setdefault(int(groups[i]), []).append(i)
+    pure: list[list[list[int]]] = [[] for _ in range(classes)]
+    mixed: set[int] = set()
+    for group in members.values():
+        present = set(labels[group].tolist())
+        if len(present) == 1:
+            pure[present.pop()].append(group)
+        else:
+            mixed |= present
+    return [(pure[label], label in mixed) for label in range(classes)]
+
+
+def _score(seed: int, key: str, path: str) -> tuple[bytes, str]:
+    # Equal keys mean equal content; the path settles their order.
+    return hashlib.sha256(f"{seed}:{key}".encode("utf-8", "surrogateescape")).digest(), path

@@ -1,0 +1,216 @@
+"""What the audit says of one image file, and the cache of what it has seen, by content."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from tlkeras.data.dataset import printable
+from tlkeras.data.duplicates import dhash
+from tlkeras.errors import ImageError
+from tlkeras.images.decode import Limits, decode
+from tlkeras.storage import cache_root
+
+STATUSES = ("good", "repaired", "suspicious", "rejected")
+# Counts up whenever the same bytes would get another Content; Pillow's version counts too.
+RECIPE = 1
+# The picture is decoded at this size or more: enough for the hash and the spread of its values.
+LOOK_PX = 64
+SMALL_PX = 32
+UNIFORM_STD_255 = 2.0
+EXTREME_ASPECT = 8.0
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the bytes of a file are, whatever its name and label.
+
+    reason: why it cannot be decoded (``tlkeras.errors.ImageError``), or empty; detail: the same in words.
+    width, height: upright size in pixels. repairs, unserved: as in ``DecodedImage``.
+    dhash: 64 hexadecimal digits of the difference hash. doubts: what looks odd though it decodes, in words.
+    """
+
+    reason: str = ""
+    detail: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    orientation: int = 1
+    repairs: tuple[str, ...] = ()
+    unserved: str = ""
+    dhash: str = ""
+    doubts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the audit says of one file.
+
+    path, label (the class name) and split: as in the data set.
+    status: ``good``; ``repaired`` (used, but changed on the way); ``suspicious`` (used, but look at it); ``rejected``.
+    reason: a code, empty when good. Rejected: ``empty truncated not_an_image unsupported too_large unreadable missing
+    duplicate conflict leak``. Suspicious: ``near_conflict near_duplicate uniform small extreme_aspect``. Repaired:
+    ``misnamed turned converted``. detail: the same in words, everything that was found.
+    sha256, dhash: hexadecimal, of the bytes and of the picture. width, height: upright, pixels.
+    format: one of ``tlkeras.images.decode.FORMATS``. orientation: EXIF 1..8.
+    unserved: why a served graph refuses the file, or empty. misnamed: the name's ending says another format.
+    """
+
+    path: str
+    label: str
+    split: str
+    status: str
+    reason: str = ""
+    detail: str = ""
+    sha256: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    orientation: int = 1
+    unserved: str = ""
+    dhash: str = ""
+    misnamed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is not printable in the path is escaped."""
+        return dataclasses.asdict(self) | {"path": printable(self.path)}
+
+
+def examine(data: bytes, limits: Limits) -> Content:
+    """Decode the bytes of a file and look at the picture; never raises for any bytes."""
+    try:
+        image = decode(data, limits, at_least_px=LOOK_PX)
+    except ImageError as error:
+        return Content(reason=error.reason, detail=str(error))
+    doubts = []
+    height, width = image.pixels.shape[:2]
+    # A grid of at most some 512 × 512 pixels, or the statistics of a panorama would take gigabytes.
+    sample = image.pixels[:: max(1, height // 256), :: max(1, width // 256)]
+    if float(sample.std(axis=(0, 1)).max()) < UNIFORM_STD_255:
+        doubts.append(("uniform", "almost one colour"))
+    if min(image.width, image.height) < SMALL_PX:
+        doubts.append(("small", f"only {image.width} × {image.height} pixels"))
+    if max(image.width, image.height) > EXTREME_ASPECT * min(image.width, image.height):
+        doubts.append(("extreme_aspect", f"{image.width} × {image.height} pixels is a strip"))
+    return Content(
+        width=image.width,
+        height=image.height,
+        format=image.format,
+        orientation=image.orientation,
+        repairs=image.repairs,
+        unserved=image.unserved,
+        dhash=dhash(image.pixels).hex(),
+        doubts=tuple(doubts),
+    )
+
+
+def hashes_of(contents: list[str]) -> np.ndarray:
+    """uint8 ``[N, 32]`` from hexadecimal difference hashes."""
+    return np.frombuffer(bytes.fromhex("".join(contents)), np.uint8).reshape(-1, 32)
+
+
+class ContentCache:
+    """Content by sha256, kept in ``verdicts.sqlite`` of the cache folder; for threads and for many processes.
+
+    A cache never stops the work: one that is damaged is thrown away, one that cannot be written is not used, both
+    with a warning. ``put`` is seen by others after ``flush``.
+    """
+
+    def __init__(self, limits: Limits, path: Path | None = None) -> None:
+        self._path = path or cache_root() / "verdicts.sqlite"
+        self._recipe = f"{RECIPE} pillow {PIL.__version__} {limits.max_bytes} {limits.max_pixels}"
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[str, str, str]] = []
+        self._database: sqlite3.Connection | None = None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _warn(f"the cache of verdicts cannot be used ({error.strerror}); everything is examined anew")
+            return
+        self._guard(self._open)
+
+    def get(self, sha256: str) -> Content | None:
+        """What these bytes were found to be, or None when they have not been seen."""
+        with self._lock:
+            if self._database is None:
+                return None
+            return self._guard(lambda: self._read(sha256))
+
+    def put(self, sha256: str, content: Content) -> None:
+        """Remember; written in short transactions of some hundred."""
+        with self._lock:
+            self._waiting.append((sha256, self._recipe, json.dumps(dataclasses.asdict(content))))
+            if len(self._waiting) >= 256:
+                self._guard(self._write)
+
+    def flush(self) -> None:
+        """Write what is still waiting and close."""
+        with self._lock:
+            self._guard(self._write)
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _open(self) -> None:
+        # Waits for another process's transaction; those are short.
+        self._database = sqlite3.connect(self._path, timeout=30, check_same_thread=False)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS contents (sha256 TEXT, recipe TEXT, content TEXT, PRIMARY KEY (sha256, recipe))"
+        )
+
+    def _read(self, sha256: str) -> Content | None:
+        assert self._database is not None
+        rows = self._database.execute(
+            "SELECT content FROM contents WHERE sha256 = ? AND recipe = ?", (sha256, self._recipe)
+        )
+        row = rows.fetchone()
+        if row is None:
+            return None
+        try:
+            fields = json.loads(row[0])
+            fields["repairs"] = tuple(fields["repairs"])
+            fields["doubts"] = tuple((reason, detail) for reason, detail in fields["doubts"])
+            return Content(**fields)
+        except (ValueError, TypeError, KeyError):
+            # Written by something else; it is examined and written again.
+            return None
+
+    def _write(self) -> None:
+        if self._database is not None and self._waiting:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", self._waiting)
+        self._waiting.clear()
+
+    def _guard(self, work: Any) -> Any:
+        """Run ``work``; a damaged file is replaced by a new one, any other trouble ends the use of the cache."""
+        try:
+            return work()
+        except sqlite3.OperationalError as error:
+            _warn(f"the cache of verdicts '{self._path}' is not used ({error})")
+            self._database = None
+        except sqlite3.DatabaseError as error:
+            _warn(f"the cache of verdicts '{self._path}' was damaged ({error}) and is made anew")
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+            for end in ("", "-journal", "-wal", "-shm"):
+                self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+            try:
+                self._open()
+            except sqlite3.Error as second:
+                _warn(f"the cache of verdicts '{self._path}' is not used ({second})")
+                self._database = None
+        return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)

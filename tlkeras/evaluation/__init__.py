@@ -1,0 +1,1 @@
+"""How good a classifier is: metrics with intervals, calibration, and their tables."""

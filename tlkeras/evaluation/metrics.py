@@ -1,0 +1,194 @@
+"""One evaluation of predicted probabilities against labels, with intervals, per-class figures and mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras.errors import ConfigError, DataError
+from tlkeras.evaluation.calibration import check_scores, expected_calibration_error
+
+_MISTAKES = 20
+# The two-sided 95 % point of the normal distribution.
+_Z_95 = 1.959964
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: its images in the test set, precision, recall and F1 in 0..1.
+
+    Recall is None without images, precision None when the class was never predicted, F1 None when both are absent.
+    """
+
+    name: str
+    images: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction: ``path`` (None when unknown), the two class names and the probability, 0..1, given."""
+
+    index: int
+    path: str | None
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of one test set; shares are in 0..1, the log loss is in nats.
+
+    ``accuracy_interval`` holds 95 % bounds. ``mean_per_class_accuracy`` is the mean recall over classes that occur.
+    ``top5_accuracy`` is None up to five classes. ``ece`` is the expected calibration error. ``confusion`` [K][K]
+    counts images, rows are true classes. ``mistakes`` are the most confident first.
+    """
+
+    images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    mean_per_class_accuracy: float
+    top5_accuracy: float | None
+    log_loss: float
+    ece: float
+    class_names: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    per_class: tuple[ClassFigures, ...]
+    mistakes: tuple[Mistake, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """A dict of plain values without NaN, ready for ``json.dumps(..., allow_nan=False)``."""
+        plain = asdict(self)
+        plain["accuracy_interval"] = list(self.accuracy_interval)
+        plain["class_names"] = list(self.class_names)
+        plain["confusion"] = [list(row) for row in self.confusion]
+        plain["per_class"] = [{"class": figures.pop("name"), **figures} for figures in map(asdict, self.per_class)]
+        plain["mistakes"] = [asdict(mistake) for mistake in self.mistakes]
+        return plain
+
+
+def evaluate_probabilities(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    paths: Sequence[str | Path] | None = None,
+    bins: int = 15,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure probabilities float [N, K] against labels int [N].
+
+    ``paths`` [N] name the images in ``mistakes``; ``bins`` are those of the calibration error; ``bootstrap`` is the
+    number of resamples behind the accuracy's 95 % interval, drawn with ``seed``.
+
+    Raises:
+        DataError: no images, shapes that do not fit each other, values that are not probabilities.
+        ConfigError: fewer than one resample or bin.
+    """
+    wide, labels = check_scores(probabilities, labels, "probabilities")
+    count, classes = wide.shape
+    if count == 0:
+        raise DataError("an evaluation needs at least one image", received="none")
+    if len(class_names) != classes:
+        raise DataError(f"{classes} columns of probabilities need as many class names", received=len(class_names))
+    if paths is not None and len(paths) != count:
+        raise DataError(f"{count} images need as many paths", received=len(paths))
+    if wide.min() < 0 or np.abs(wide.sum(axis=1) - 1).max() > 1e-3:
+        raise DataError(
+            "probabilities must be at least 0 and sum to 1 in every row",
+            received=f"a smallest value of {wide.min():.3g} and sums in "
+            f"{wide.sum(axis=1).min():.4g}..{wide.sum(axis=1).max():.4g}",
+            next_step="Apply softmax to logits first",
+        )
+    names = tuple(map(str, class_names))
+    predicted = wide.argmax(axis=1)
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    per_class = _per_class(confusion, names)
+    of_label = wide[np.arange(count), labels]
+    top5 = None
+    if classes > 5:
+        # Equal probabilities rank by class number, exactly as argmax does for top-1.
+        places = (wide > of_label[:, None]).sum(axis=1)
+        places += ((wide == of_label[:, None]) & (np.arange(classes) < labels[:, None])).sum(axis=1)
+        top5 = float((places < 5).mean())
+    return Evaluation(
+        images=count,
+        accuracy=float((predicted == labels).mean()),
+        accuracy_interval=accuracy_interval(int((predicted == labels).sum()), count, bootstrap, seed),
+        mean_per_class_accuracy=float(np.mean([c.recall for c in per_class if c.recall is not None])),
+        top5_accuracy=top5,
+        log_loss=float(-np.log(np.maximum(of_label, np.finfo(np.float64).eps)).mean()),
+        ece=expected_calibration_error(wide, labels, bins),
+        class_names=names,
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        per_class=per_class,
+        mistakes=_mistakes(wide, labels, predicted, names, paths),
+    )
+
+
+def accuracy_interval(right: int, count: int, bootstrap: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval, within 0..1, of an accuracy of ``right`` out of ``count`` ≥ 1 images.
+
+    Percentile bootstrap; a resample's number of right answers is binomial, so it is drawn as one number. When all or
+    none are right every resample is the same, and Wilson's score interval (1927) is given instead.
+
+    Raises:
+        ConfigError: fewer than one resample.
+    """
+    if bootstrap < 1:
+        raise ConfigError("a bootstrap interval needs at least one resample", received=bootstrap)
+    share = right / count
+    if right in (0, count):
+        spread = _Z_95**2 / count
+        centre = (share + spread / 2) / (1 + spread)
+        half = _Z_95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+        return max(0.0, centre - half), min(1.0, centre + half)
+    draws = np.random.default_rng(seed).binomial(count, share, size=bootstrap) / count
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _per_class(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
+    figures = []
+    for index, name in enumerate(names):
+        hits = int(confusion[index, index])
+        images, predictions = int(confusion[index].sum()), int(confusion[:, index].sum())
+        figures.append(
+            ClassFigures(
+                name=name,
+                images=images,
+                precision=hits / predictions if predictions else None,
+                recall=hits / images if images else None,
+                f1=2 * hits / (images + predictions) if images + predictions else None,
+            )
+        )
+    return tuple(figures)
+
+
+def _mistakes(
+    wide: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    names: tuple[str, ...],
+    paths: Sequence[str | Path] | None,
+) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(predicted != labels)
+    order = wrong[np.argsort(-wide[wrong, predicted[wrong]], kind="stable")][:_MISTAKES]
+    return tuple(
+        Mistake(
+            index=int(i),
+            path=None if paths is None else str(paths[i]),
+            label=names[labels[i]],
+            predicted=names[predicted[i]],
+            probability=float(wide[i, predicted[i]]),
+        )
+        for i in order
+    )

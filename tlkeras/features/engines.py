@@ -1,0 +1,173 @@
+"""Who runs the frozen backbone: the fastest engine that is installed and gives what Keras gives.
+
+Speed without trust is worth nothing here: an engine's answer on the first batch is compared with Keras' own
+and the engine is dropped, with a warning, when they differ. See ``benchmarks/engines.py`` for the rates.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras.errors import ConfigError, unknown
+from tlkeras.features.store import RECIPE_VERSION
+from tlkeras.storage import cache_root, write_bytes
+
+ENGINES = ("openvino", "onnxruntime", "tensorflow")
+PRECISIONS = ("fp32", "bf16")
+# Largest difference from Keras over the largest feature. Measured: 1e-6 for fp32 engines, 3e-3 to 1e-2 for bf16.
+TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
+
+Run = Callable[[np.ndarray], np.ndarray]  # float32 [n, S, S, 3] in 0..255 -> float32 [n, D]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A verified engine: ``run`` maps float32 ``[n, S, S, 3]`` pixels in 0..255 to float32 ``[n, D]``.
+
+    difference: largest difference from Keras on the first batch, relative to the largest feature there.
+    """
+
+    name: str
+    precision: str
+    run: Run
+    difference: float
+
+
+def installed() -> tuple[str, ...]:
+    """The engines that this Python can import, the preferred first."""
+    return tuple(name for name in ENGINES if importlib.util.find_spec(name))
+
+
+def open_engine(
+    network: Any, weights_sha256: str, first_batch: np.ndarray, *, name: str = "auto", precision: str = "fp32"
+) -> Engine:
+    """Choose, build and verify an engine for a frozen Keras ``network`` (pixels in 0..255 → features).
+
+    ``weights_sha256`` names the network in the cache of converted graphs; ``first_batch`` is float32
+    ``[n, S, S, 3]``. With ``name="auto"`` the first of ``ENGINES`` that is installed and passes is taken, or
+    TensorFlow where it sees a GPU.
+
+    Raises: ConfigError for an unknown name or precision, an engine that is not installed, or one that was
+    asked for by name and does not pass.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if name != "auto" and name not in ENGINES:
+        raise unknown("engine", name, ("auto", *ENGINES))
+    if precision == "bf16" and name not in ("auto", "openvino"):
+        raise ConfigError("bf16 is computed by OpenVINO only", received=f"--engine {name}")
+    if precision == "bf16":
+        name = "openvino"
+    if name not in ("auto", *installed()):
+        raise ConfigError(
+            f"{name} is not installed", next_step='Run pip install "tlkeras[fast]", or choose another engine.'
+        )
+    keras_run = _tensorflow(network)
+    expected = keras_run(first_batch)
+    for candidate in _candidates() if name == "auto" else (name,):
+        if candidate == "tensorflow":
+            break
+        try:
+            run = _BUILDERS[candidate](network, weights_sha256, precision)
+            difference = relative_difference(run(first_batch), expected)
+        # A runtime that cannot take this network says so in its own exceptions (RuntimeError, Fail, …).
+        except Exception as error:
+            problem = f"cannot run this network ({_first_line(error)})"
+        else:
+            if difference <= TOLERANCE[precision]:
+                return Engine(candidate, precision, run, difference)
+            problem = f"differs from Keras by {difference:.1e} of the largest feature"
+        if name != "auto":
+            raise ConfigError(f"{candidate} {problem}", next_step="Choose --engine auto or tensorflow.")
+        warnings.warn(f"{candidate} {problem}; trying the next engine", stacklevel=2)
+    return Engine("tensorflow", "fp32", keras_run, 0.0)
+
+
+def relative_difference(got: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute difference over the largest absolute expected value; infinite for NaN or other shapes."""
+    if got.shape != expected.shape or not np.isfinite(got).all():
+        return float("inf")
+    return float(np.abs(got - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+
+
+def _candidates() -> tuple[str, ...]:
+    import tensorflow as tf
+
+    return ("tensorflow",) if tf.config.list_physical_devices("GPU") else installed()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _tensorflow(network: Any) -> Run:
+    import tensorflow as tf
+
+    size_px = network.input_shape[1]
+    function = tf.function(
+        lambda pixels: network(pixels, training=False),
+        input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32)],
+    )
+    return lambda pixels: function(pixels).numpy()
+
+
+def _onnx_file(network: Any, weights_sha256: str) -> Path:
+    """The converted network, kept in the cache: conversion takes seconds and is the same every time."""
+    import tensorflow as tf
+
+    from tlkeras.features.onnx_graph import OPSET, convert
+
+    size_px = network.input_shape[1]
+    name = f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
+    path = cache_root() / "engines" / name
+    if not path.exists():
+        signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.float32, name="pixels")]
+        function = tf.function(lambda pixels: network(pixels, training=False), input_signature=signature)
+        write_bytes(path, convert(function, signature).SerializeToString())
+    return path
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _onnxruntime(network: Any, weights_sha256: str, precision: str) -> Run:
+    del precision  # fp32 is all it computes here
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = _threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        _onnx_file(network, weights_sha256), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]
+
+
+def _openvino(network: Any, weights_sha256: str, precision: str) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    # Left to itself OpenVINO computes in bf16 on CPUs that have it, with features off by up to 1 %.
+    hint = {"bf16": openvino.Type.bf16, "fp32": openvino.Type.f32}[precision]
+    compiled = core.compile_model(
+        core.read_model(_onnx_file(network, weights_sha256)),
+        "CPU",
+        {
+            openvino.properties.hint.inference_precision: hint,
+            openvino.properties.inference_num_threads: _threads(),
+        },
+    )
+    return lambda pixels: compiled(pixels)[0].copy()
+
+
+_BUILDERS: dict[str, Callable[[Any, str, str], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -1,0 +1,1 @@
+"""Heads: the small classifiers that are fitted on stored features."""

@@ -1,0 +1,322 @@
+"""Multinomial logistic regression on stored features, for a whole path of L2 strengths.
+
+The strength is scikit-learn's ``C``: the objective is the sum of the log losses + ||W||² / (2C), on standardised
+features, with free intercepts. For two classes the penalised vector is the difference of the two columns, which is
+scikit-learn's binary form, so that one C means the same thing in both.
+
+Three facts make the path cheap:
+
+* The solution lies in the span of the rows and the penalty does not change under rotation, so features are rotated
+  once to their at most min(N, D) principal axes; every strength and every fold is solved there.
+* On principal axes the Hessian is nearly diagonal, with entries s_j² · mean(p(1 - p)) + 1/C. It is the starting
+  matrix of L-BFGS (Nocedal and Wright 2006, algorithm 7.4), which then needs few steps.
+* Logits are linear in the coefficients, so a line search costs no product with the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from tlkeras.errors import ConfigError, DataError
+
+# Half a decade apart, strong to weak.
+STRENGTHS: tuple[float, ...] = tuple(float(c) for c in np.logspace(-5.5, 2, 16))
+
+_MEMORY = 8
+_MAX_STEPS = 200
+# The estimated distance from the optimum, in nats per image, at which a strength counts as solved.
+TOLERANCE_NATS = 1e-9
+# Single precision logits leave this much doubt in a mean loss.
+_NOISE_NATS = 1e-8
+# Singular values below this share of the largest are rounding, not data.
+_RANK_SHARE = 1e-6
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A linear head on raw features: logits = features @ weights + bias.
+
+    ``weights`` float32 [D, K] and ``bias`` float32 [K] have the standardisation folded in, so they are the kernel
+    and the bias of a Keras ``Dense`` layer.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Logits float32 [N, K] of features [N, D]."""
+        return np.asarray(np.asarray(features, np.float32) @ self.weights + self.bias)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Heads along a path of L2 strengths, strong (small C) to weak; both tuples have one entry per strength."""
+
+    strengths: tuple[float, ...]
+    heads: tuple[LinearHead, ...]
+
+
+@dataclass(frozen=True)
+class RotatedFeatures:
+    """Standardised features on their principal axes.
+
+    ``rows`` float32 [N, R] with R ≤ min(N, D); ``spread`` float64 [R] is the mean square of each column;
+    ``basis`` float32 [D, R] maps a coefficient on the axes to one on standardised features; ``mean`` and ``scale``
+    float64 [D] standardise raw features.
+    """
+
+    rows: np.ndarray
+    spread: np.ndarray
+    basis: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def head(self, coefficients: np.ndarray, intercepts: np.ndarray) -> LinearHead:
+        """The head on raw features for coefficients [R, K] on the axes and intercepts [K]."""
+        weights = (self.basis @ coefficients.astype(np.float32)).astype(np.float64) / self.scale[:, None]
+        return LinearHead(weights.astype(np.float32), (intercepts - self.mean @ weights).astype(np.float32))
+
+
+def check_training_rows(features: np.ndarray, labels: np.ndarray, class_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features as float32 [N, D] and labels as int64 [N].
+
+    Raises:
+        DataError: shapes that do not match, no rows, values that are not finite, labels outside 0..class_count-1.
+        ConfigError: fewer than two classes.
+    """
+    features = np.asarray(features, np.float32)
+    labels = np.asarray(labels)
+    if class_count < 2:
+        raise ConfigError("a classifier needs at least two classes", received=class_count)
+    if features.ndim != 2 or labels.ndim != 1 or len(features) != len(labels):
+        raise DataError(
+            "features must be [N, D] and labels [N]", received=f"shapes {features.shape} and {labels.shape}"
+        )
+    if features.shape[0] == 0 or features.shape[1] == 0:
+        raise DataError("a head needs at least one image and one feature", received=f"shape {features.shape}")
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= class_count:
+        raise DataError(
+            f"labels must be whole numbers in 0..{class_count - 1}",
+            received=f"{labels.dtype} in {labels.min()}..{labels.max()}",
+        )
+    if not np.isfinite(features).all():
+        raise DataError(
+            "features must be finite",
+            received=f"{int((~np.isfinite(features)).any(axis=1).sum())} rows with NaN or infinity",
+            next_step="Extract the features again",
+        )
+    return features, labels.astype(np.int64)
+
+
+def rotate(features: np.ndarray) -> RotatedFeatures:
+    """Standardise float32 [N, D] by its own mean and deviation and rotate it to its principal axes.
+
+    A constant column gets the weight zero: its scale is 1 and its standardised value exactly 0.
+    """
+    count, size = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean.astype(np.float32)
+    scale = np.sqrt(np.einsum("nd,nd->d", centred, centred, dtype=np.float64) / count)
+    # Rounding leaves a constant column with a deviation of about one float32 step of its mean.
+    constant = scale <= 1e-6 * np.abs(mean) + 1e-12
+    scale[constant] = 1.0
+    centred /= scale.astype(np.float32)
+    centred[:, constant] = 0.0
+    if count <= size:
+        # Z = U S comes from the eigenvalues themselves, which therefore need double precision.
+        wide = centred.astype(np.float64)
+        values, vectors = scipy.linalg.eigh(wide @ wide.T, overwrite_a=True, check_finite=False, driver="evd")
+        values, vectors = _keep(values, vectors)
+        singular = np.sqrt(values)
+        basis = (wide.T @ (vectors / singular)).astype(np.float32)
+        rows = (vectors * singular).astype(np.float32)
+    else:
+        # Any orthogonal basis is right here; it only has to be nearly principal, so single precision will do.
+        values, vectors = scipy.linalg.eigh(centred.T @ centred, overwrite_a=True, check_finite=False, driver="evd")
+        values, basis = _keep(values.astype(np.float64), vectors)
+        rows = centred @ basis
+    return RotatedFeatures(np.ascontiguousarray(rows), values / count, np.ascontiguousarray(basis), mean, scale)
+
+
+def _keep(values: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    kept = values > _RANK_SHARE**2 * max(float(values[-1]), 1e-30)
+    kept[-1] = True  # features that are all constant still give one (zero) axis
+    return np.maximum(values[kept], 1e-30), vectors[:, kept]
+
+
+class PathSolver:
+    """Solves one training set for one strength after another, each from where the last one ended.
+
+    ``rows`` float32 [N, R] on principal axes whose mean squares are ``spread`` [R]; ``labels`` int [N].
+    After ``solve``, ``coefficients`` [R, K] and ``intercepts`` [K] are float64. A class without rows is fine: its
+    intercept only becomes small.
+    """
+
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, class_count: int, spread: np.ndarray) -> None:
+        self._rows = rows
+        self._labels = labels
+        self._spread = spread
+        self._picked = np.arange(len(labels))
+        counts = np.bincount(labels, minlength=class_count) + 0.5
+        # The last row is the intercepts': optimal for infinitely strong regularisation.
+        self._theta = np.zeros((rows.shape[1] + 1, class_count))
+        self._theta[-1] = np.log(counts / counts.sum())
+        self._theta[-1] -= self._theta[-1].mean()
+        self.steps = 0
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Float64 [R, K]."""
+        return self._theta[:-1]
+
+    @property
+    def intercepts(self) -> np.ndarray:
+        """Float64 [K]."""
+        return self._theta[-1]
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """Logits float32 [M, K] of rotated rows [M, R] at the strength solved last."""
+        theta = self._theta.astype(np.float32)
+        return np.asarray(rows @ theta[:-1] + theta[-1])
+
+    def solve(self, strength: float, *, tolerance_nats: float = TOLERANCE_NATS) -> PathSolver:
+        """Minimise the objective for C = ``strength`` by preconditioned L-BFGS; returns itself.
+
+        It stops when the mean objective is, by its quadratic model, within ``tolerance_nats`` of the minimum.
+        """
+        count, classes = len(self._labels), self._theta.shape[1]
+        # The norm of the difference of two opposite columns is twice their own.
+        decay = (2.0 if classes == 2 else 1.0) / (strength * count)
+        logits = self.logits(self._rows)
+        loss, residual = self._loss(logits)
+        objective = loss + self._penalty(decay)
+        inverse = self._inverse_hessian(residual, decay)
+        gradient = self._gradient(residual, decay)
+        steps: list[tuple[np.ndarray, np.ndarray, float]] = []
+        for _ in range(_MAX_STEPS):
+            direction = _two_loops(gradient, steps, inverse)
+            slope = _dot(gradient, direction)
+            if -slope < 2 * tolerance_nats:
+                break
+            self.steps += 1
+            narrow = direction.astype(np.float32)
+            change = self._rows @ narrow[:-1] + narrow[-1]
+            # decay · (<θ, d> t + <d, d> t² / 2) is the exact change of the penalty.
+            linear = decay * _dot(self._theta[:-1], direction[:-1])
+            square = decay * _dot(direction[:-1], direction[:-1])
+            start = self._penalty(decay)
+            length = 1.0
+            for _ in range(20):
+                trial = logits + np.float32(length) * change
+                loss, residual = self._loss(trial)
+                new = loss + start + length * linear + 0.5 * length**2 * square
+                if new <= objective + 1e-4 * length * slope + _NOISE_NATS:
+                    break
+                # The minimum of the parabola through what is known, kept away from both ends.
+                length *= float(np.clip(-slope * length / (2 * (new - objective - slope * length)), 0.1, 0.6))
+            else:
+                break  # single precision has nothing more to give
+            self._theta += length * direction
+            logits, objective = trial, new
+            previous, gradient = gradient, self._gradient(residual, decay)
+            step, turn = length * direction, gradient - previous
+            curvature = _dot(step, turn)
+            if curvature > 0:
+                steps.append((step, turn, 1.0 / curvature))
+                del steps[:-_MEMORY]
+        return self
+
+    def _loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean log loss and its derivative by the logits times N, which is p - y, float32 [N, K]."""
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        chosen = shifted[self._picked, self._labels]
+        np.exp(shifted, out=shifted)
+        total = shifted.sum(axis=1, keepdims=True)
+        loss = float(np.mean(np.log(total[:, 0].astype(np.float64)) - chosen))
+        shifted /= total
+        shifted[self._picked, self._labels] -= 1.0
+        return loss, shifted
+
+    def _penalty(self, decay: float) -> float:
+        return 0.5 * decay * _dot(self._theta[:-1], self._theta[:-1])
+
+    def _gradient(self, residual: np.ndarray, decay: float) -> np.ndarray:
+        gradient = np.empty_like(self._theta)
+        gradient[:-1] = self._rows.T @ residual
+        gradient[-1] = residual.sum(axis=0, dtype=np.float64)
+        gradient /= len(residual)
+        gradient[:-1] += decay * self._theta[:-1]
+        return gradient
+
+    def _inverse_hessian(self, residual: np.ndarray, decay: float) -> np.ndarray:
+        """One over the diagonal of the Hessian on principal axes, float64 [R + 1, K]."""
+        # |p - y| (1 - |p - y|) = p (1 - p), whether y is 0 or 1.
+        distance = np.abs(residual)
+        variance = np.maximum((distance * (1.0 - distance)).mean(axis=0, dtype=np.float64), 1e-4)
+        inverse = np.empty_like(self._theta)
+        inverse[:-1] = 1.0 / (self._spread[:, None] * variance + decay)
+        inverse[-1] = 1.0 / variance
+        return inverse
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    """The inner product of two [R + 1, K], deliberately not by BLAS.
+
+    BLAS would split these short sums over threads, and waiting for each other costs them up to a hundred times the
+    sum on a machine that has something else to do.
+    """
+    return float(np.einsum("rk,rk->", one, other))
+
+
+def _two_loops(
+    gradient: np.ndarray, steps: Sequence[tuple[np.ndarray, np.ndarray, float]], inverse: np.ndarray
+) -> np.ndarray:
+    """The L-BFGS direction from the latest steps, gradient changes and their inverse curvatures."""
+    direction = -gradient
+    shares = []
+    for step, turn, weight in reversed(steps):
+        share = weight * _dot(step, direction)
+        direction -= share * turn
+        shares.append(share)
+    direction *= inverse
+    for (step, turn, weight), share in zip(steps, reversed(shares), strict=True):
+        direction += (share - weight * _dot(turn, direction)) * step
+    return direction
+
+
+def check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
+    """The strengths as floats, strong (small C) to weak.
+
+    Raises:
+        ConfigError: none given, or one that is not positive and finite.
+    """
+    ordered = tuple(sorted(float(strength) for strength in strengths))
+    if not ordered or not np.isfinite(ordered).all() or ordered[0] <= 0:
+        raise ConfigError("L2 strengths C must be positive finite numbers", received=list(strengths))
+    return ordered
+
+
+def fit_path(
+    features: np.ndarray, labels: np.ndarray, class_count: int, *, strengths: Sequence[float] = STRENGTHS
+) -> Path:
+    """Fit a linear head for every strength C.
+
+    ``features`` float [N, D], ``labels`` int [N] in 0..class_count-1. The heads come back strong to weak.
+
+    Raises:
+        DataError: features and labels that do not fit each other or are not finite.
+        ConfigError: a strength that is not positive, or fewer than two classes.
+    """
+    features, labels = check_training_rows(features, labels, class_count)
+    ordered = check_strengths(strengths)
+    rotated = rotate(features)
+    solver = PathSolver(rotated.rows, labels, class_count, rotated.spread)
+    heads = []
+    for strength in ordered:
+        solver.solve(strength)
+        heads.append(rotated.head(solver.coefficients, solver.intercepts))
+    return Path(ordered, tuple(heads))

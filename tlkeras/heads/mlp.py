@@ -1,0 +1,191 @@
+"""Keras heads: the linear layer, and a multilayer perceptron trained on stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.special
+
+from tlkeras.errors import ConfigError, DataError
+from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.linear import LinearHead, check_training_rows
+
+if TYPE_CHECKING:
+    import keras
+
+_DEFAULT = HeadConfig("mlp")
+
+
+def build_linear(feature_size: int, class_count: int) -> keras.Model:
+    """The Keras network of a linear head: one Dense called "logits", [N, feature_size] → [N, class_count].
+
+    Raises:
+        ConfigError: sizes below one feature or two classes.
+    """
+    import keras
+
+    _check_sizes(feature_size, class_count)
+    features = keras.Input((feature_size,), name="features")
+    return keras.Model(features, keras.layers.Dense(class_count, name="logits")(features), name="linear_head")
+
+
+def linear_model(head: LinearHead) -> keras.Model:
+    """``build_linear`` with the weights of ``head``."""
+    model = build_linear(*head.weights.shape)
+    model.get_layer("logits").set_weights([head.weights, head.bias])
+    return model
+
+
+def build_mlp(
+    config: HeadConfig,
+    feature_size: int,
+    class_count: int,
+    *,
+    mean: np.ndarray | None = None,
+    variance: np.ndarray | None = None,
+) -> keras.Model:
+    """The Keras network of an MLP head, [N, feature_size] → logits [N, class_count].
+
+    Layers: "standardise" (a batch normalisation without trainable weights, whose stored statistics are those of the
+    training features: ``mean`` and ``variance`` [feature_size], 0 and 1 when left out), then per hidden layer
+    "dense_i", "batch_norm_i", "relu_i", "dropout_i", and "logits".
+
+    Raises:
+        ConfigError: sizes below one feature or two classes, or a config that is not an MLP's.
+    """
+    import keras
+
+    _check_sizes(feature_size, class_count)
+    if config.kind != "mlp":
+        raise ConfigError("an MLP is built from a config of kind 'mlp'", received=config.kind)
+    # An ordinary layer whose statistics are plain weights, so they are saved and loaded like all others.
+    standardise = keras.layers.BatchNormalization(
+        center=False, scale=False, epsilon=1e-6, trainable=False, name="standardise"
+    )
+    features = keras.Input((feature_size,), name="features")
+    x = standardise(features)
+    for i, units in enumerate(config.units, start=1):
+        x = keras.layers.Dense(units, use_bias=not config.batch_norm, name=f"dense_{i}")(x)
+        if config.batch_norm:
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{i}")(x)
+        x = keras.layers.ReLU(name=f"relu_{i}")(x)
+        if config.dropout:
+            x = keras.layers.Dropout(config.dropout, name=f"dropout_{i}")(x)
+    model = keras.Model(features, keras.layers.Dense(class_count, name="logits")(x), name="mlp_head")
+    if mean is not None and variance is not None:
+        standardise.set_weights([mean, variance])
+    return model
+
+
+def fit_mlp(
+    train_X: np.ndarray,
+    train_y: np.ndarray,
+    val_X: np.ndarray,
+    val_y: np.ndarray,
+    class_count: int,
+    *,
+    config: HeadConfig = _DEFAULT,
+    epochs: int = 100,
+    patience: int = 10,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-2,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[keras.Model, list[dict[str, float]]]:
+    """Train an MLP with AdamW until the validation log loss has not improved for ``patience`` epochs.
+
+    Features float [N, D], labels int [N]. Returns the network, features [N, D] → logits [N, K], with the weights of
+    its best epoch, and a row per epoch: ``epoch`` (from 1), ``loss`` (training, with dropout), ``log_loss`` (nats) and
+    ``accuracy`` (0..1) on validation. ``progress`` is called with (epochs done, ``epochs``). The same seed gives the
+    same weights on the same machine; Keras's, NumPy's and Python's global random states are set from it.
+
+    Raises:
+        DataError: features and labels that do not fit each other, or no validation images.
+        ConfigError: an option out of range.
+    """
+    import keras
+
+    for name, value in {"epochs": epochs, "patience": patience, "batch_size": batch_size}.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1", received=value)
+    for name, rate, lowest in (("learning_rate", learning_rate, 1e-12), ("weight_decay", weight_decay, 0.0)):
+        if not lowest <= rate < np.inf:
+            raise ConfigError(f"{name} must be a finite number from {lowest:g}", received=rate)
+    train_X, train_y = check_training_rows(train_X, train_y, class_count)
+    val_X, val_y = check_training_rows(val_X, val_y, class_count)
+    if train_X.shape[1] != val_X.shape[1]:
+        raise DataError(
+            "train and validation need the same number of features",
+            received=f"{train_X.shape[1]} and {val_X.shape[1]}",
+        )
+    keras.utils.set_random_seed(seed)
+    mean, variance = train_X.mean(axis=0, dtype=np.float64), train_X.var(axis=0, dtype=np.float64)
+    # A constant column would otherwise be magnified a thousandfold as soon as it varies.
+    variance[variance < 1e-10] = 1.0
+    model = build_mlp(config, train_X.shape[1], class_count, mean=mean, variance=variance)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history: list[dict[str, float]] = []
+    watch = _watch(model, val_X, val_y, patience, history)
+    # Batch normalisation cannot train on a last batch of one image: its variance is zero.
+    kept = len(train_y) - (
+        1 if config.batch_norm and len(train_y) > batch_size and len(train_y) % batch_size == 1 else 0
+    )
+    model.fit(
+        train_X[:kept],
+        train_y[:kept],
+        batch_size=batch_size,
+        epochs=epochs,
+        shuffle=True,
+        verbose=0,
+        callbacks=[watch, *_tell(progress, epochs)],
+    )
+    model.set_weights(watch.best_weights)
+    return model, history
+
+
+def _watch(
+    model: keras.Model, val_X: np.ndarray, val_y: np.ndarray, patience: int, history: list[dict[str, float]]
+) -> keras.callbacks.Callback:
+    """Early stopping that scores validation exactly, without a second input pipeline."""
+    import keras
+
+    class Watch(keras.callbacks.Callback):
+        best_epoch = 0
+        best_weights = model.get_weights()
+        best = np.inf
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            parts = [model(val_X[at : at + 4096], training=False) for at in range(0, len(val_X), 4096)]
+            logits = np.concatenate([np.asarray(part, np.float64) for part in parts])
+            losses = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(val_y)), val_y]
+            log_loss, accuracy = float(losses.mean()), float(np.mean(logits.argmax(axis=1) == val_y))
+            loss = float((logs or {})["loss"])
+            history.append({"epoch": epoch + 1, "loss": loss, "log_loss": log_loss, "accuracy": accuracy})
+            if log_loss < self.best:
+                self.best, self.best_epoch, self.best_weights = log_loss, epoch + 1, model.get_weights()
+            elif epoch + 1 - self.best_epoch >= patience:
+                model.stop_training = True
+
+    return Watch()
+
+
+def _tell(progress: Callable[[int, int], None] | None, epochs: int) -> list[keras.callbacks.Callback]:
+    import keras
+
+    if progress is None:
+        return []
+    return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress(epoch + 1, epochs))]
+
+
+def _check_sizes(feature_size: int, class_count: int) -> None:
+    if feature_size < 1 or class_count < 2:
+        raise ConfigError(
+            "a head needs at least one feature and two classes",
+            received=f"{feature_size} features and {class_count} classes",
+        )

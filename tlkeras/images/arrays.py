@@ -1,0 +1,41 @@
+"""Images that are in memory already: NumPy arrays and Pillow images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlkeras.errors import ConfigError
+from tlkeras.images.decode import from_pillow
+
+
+def as_pixels(image: Any) -> np.ndarray:
+    """An array or Pillow image as RGB pixels: uint8 or float32 ``[H, W, 3]`` in 0..255.
+
+    ``image``: Pillow image of any mode, or numbers of shape ``[H, W]``, ``[H, W, 1]`` or ``[H, W, 3]``.
+
+    Raises: ConfigError for another shape, and for pixels outside 0..255 or that look scaled to 0..1.
+    """
+    if isinstance(image, Image.Image):
+        return from_pillow(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or 0 in pixels.shape or pixels.dtype.kind not in "uif":
+        raise ConfigError(
+            "an image array must be numbers of shape [H, W, 3] in 0..255",
+            received=f"{pixels.dtype} {list(np.shape(image))}",
+        )
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        # Scaling twice costs accuracy silently and is the commonest mistake with image networks.
+        if not (low >= 0 and high <= 255) or (pixels.dtype.kind == "f" and 0 < high <= 1):
+            raise ConfigError(
+                "pixels must lie in 0..255, unscaled: the network scales them itself",
+                received=f"{low:g}..{high:g}",
+                next_step="Multiply by 255 if they were divided before.",
+            )
+        pixels = pixels.astype(np.float32)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[-1] == 1 else pixels

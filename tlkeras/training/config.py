@@ -1,0 +1,67 @@
+"""What a training run was asked to do, as plain values that a run directory keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tlkeras import backbones
+from tlkeras.errors import ConfigError
+from tlkeras.heads.config import HeadConfig
+from tlkeras.images.resize import check_fit
+
+DEFAULT_BACKBONE = "mobilenet_v2"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of one training run.
+
+    backbone: a name of ``tlkeras backbones``. weights: ``imagenet``, ``none`` (random) or a path.
+    size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch`` or ``pad``.
+    mirror: average the features of every image with those of its mirror image (twice the work).
+    head: which head is trained on the features.
+    validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
+    seed: same seed, same result. engine, precision: see ``tlkeras.features.engines``.
+    strict: stop when the audit rejects a file, instead of going on without it.
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    weights: str = "imagenet"
+    size_px: int | None = None
+    fit: str = "crop"
+    mirror: bool = False
+    head: HeadConfig = field(default_factory=HeadConfig)
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    seed: int = 0
+    engine: str = "auto"
+    precision: str = "fp32"
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        row = backbones.get(self.backbone)
+        check_fit(self.fit, self.side_px)
+        if self.side_px < row.min_size_px:
+            raise ConfigError(
+                f"{row.name} takes images of {row.min_size_px} px and more", received=f"{self.size_px} px"
+            )
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) <= 0.5:
+                raise ConfigError(f"{name} must lie above 0 and not above 0.5", received=getattr(self, name))
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError("seed must be a whole number from 0 to 4294967295", received=self.seed)
+
+    @property
+    def side_px(self) -> int:
+        """The input size that is used, in pixels."""
+        return self.size_px or backbones.get(self.backbone).size_px
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views of an image whose features are averaged."""
+        return ("plain", "mirrored") if self.mirror else ("plain",)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for ``run.json``."""
+        return asdict(self)

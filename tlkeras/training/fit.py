@@ -1,0 +1,156 @@
+"""The steps from labelled images to a calibrated classifier: audit, split, features, head, temperature."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tlkeras import backbones
+from tlkeras.data.audit import Audit, audit, require_clean
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.splits import split
+from tlkeras.data.verdicts import Verdict
+from tlkeras.evaluation.calibration import expected_calibration_error, fit_temperature, softmax
+from tlkeras.features.source import Features, FeatureSource
+from tlkeras.features.store import FeatureSpace
+from tlkeras.progress import Reporter
+from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
+from tlkeras.training.config import TrainConfig
+from tlkeras.training.head import Head, train_head
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Temperature, and the expected calibration error on held-out images (0..1) before and after it."""
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier and everything that was seen on the way.
+
+    ``images`` has a split for every kept image; ``verdicts`` and ``features`` are aligned with it.
+    ``seconds``: time of each step.
+    """
+
+    classifier: TrainedClassifier
+    audit: Audit
+    images: LabelledImages
+    verdicts: tuple[Verdict, ...]
+    features: Features
+    head: Head
+    calibration: Calibration
+    seconds: dict[str, float]
+
+
+def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hold_out_test: bool = True) -> Fitted:
+    """Train a classifier on frozen features.
+
+    Images of the test split are kept out of everything. With ``hold_out_test=False`` no test split is made
+    where the data has none.
+
+    Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line.
+    """
+    clock = Clock()
+    # Weights that are not there are found out before minutes are spent on the photos.
+    backbones.resolve(backbones.get(config.backbone), config.weights, top=False)
+    warm_up = _import_in_background()
+    with reporter.step("audit") as progress:
+        checked = audit(dataset, progress=progress)
+    if config.strict:
+        require_clean(checked)
+    verdicts = tuple(checked.kept_verdicts)
+    images = split(
+        checked.kept,
+        checked.groups,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        hold_out_test=hold_out_test,
+        keys=[verdict.sha256 for verdict in verdicts],
+    )
+    reporter.say(checked.summary())
+    clock.stop("audit")
+
+    warm_up.join()
+    source = source_for(config)
+    clock.stop("network")
+    features = source.of(verdicts, reporter)
+    clock.stop("features")
+
+    head = train_head(config, images, checked.groups, features.matrix, reporter)
+    temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
+    calibration = _calibration(head.held_out_logits, head.held_out_labels, temperature)
+    described = ClassifierConfig(
+        backbone=config.backbone,
+        size_px=config.side_px,
+        fit=config.fit,
+        mirror=config.mirror,
+        head=config.head,
+        class_names=dataset.class_names,
+        temperature=temperature,
+        backbone_sha256=source.spaces[0].weights_sha256,
+    )
+    classifier = TrainedClassifier(described, build_network(described, source.network, head.model))
+    clock.stop("head")
+    return Fitted(classifier, checked, images, verdicts, features, head, calibration, clock.seconds)
+
+
+class Clock:
+    """Seconds between calls, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        """The time since the last call was spent on ``name``."""
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def source_for(config: TrainConfig) -> FeatureSource:
+    """The feature source of a recipe with its pretrained network, which is built and hashed here."""
+    import keras
+
+    keras.utils.set_random_seed(config.seed)  # random weights, where asked for, are a recipe too
+    network = backbones.build(config.backbone, config.weights, size_px=config.side_px)
+    network.trainable = False
+    space = FeatureSpace(
+        backbone=config.backbone,
+        weights_sha256=backbones.weights_sha256(network),
+        size_px=config.side_px,
+        fit=config.fit,
+        feature_size=int(network.output_shape[-1]),
+        precision=config.precision,
+    )
+    spaces = [replace(space, view=view) for view in config.views]
+    return FeatureSource(lambda: network, spaces, engine=config.engine)
+
+
+def _import_in_background() -> threading.Thread:
+    """TensorFlow takes seconds to import, the audit needs none of it, and both leave a core idle."""
+
+    def load() -> None:
+        for name in ("tensorflow", "keras", "tlkeras.images.graph"):
+            importlib.import_module(name)
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread
+
+
+def _calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Calibration:
+    def error(with_temperature: float) -> float:
+        return float(expected_calibration_error(softmax(logits, with_temperature), labels))
+
+    return Calibration(temperature, error(1.0), error(temperature), len(labels))
