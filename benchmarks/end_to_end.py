@@ -43,10 +43,10 @@ def bare_pass(files: list[str], engine: str) -> float:
 
     images = [ImageFile(path) for path in files]
     network = backbones.build("mobilenet_v2")
-    _, pixels = next(pixel_batches(images[:32], 224, "crop"))
+    _, pixels = next(pixel_batches(images[:32], 224, "stretch"))
     runner = open_engine(network, backbones.weights_sha256(network), pixels, name=engine)
     started = time.perf_counter()
-    for _, pixels in pixel_batches(images, 224, "crop"):
+    for _, pixels in pixel_batches(images, 224, "stretch"):
         runner.run(pixels)
     return time.perf_counter() - started
 

@@ -229,4 +229,3 @@ def make_zoo(folder: Path) -> dict[str, tuple[str, str]]:
     (folder / "README.md").write_text("nobody's image")
     (folder / ".hidden.jpg").write_bytes(b"x")
     return expected
-

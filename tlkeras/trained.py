@@ -215,7 +215,7 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
     import keras
 
     from tlkeras import backbones
-    from tlkeras.heads.config import build_head
+    from tlkeras.heads.build import build_head
 
     if backbone is None:
         backbone = backbones.build(config.backbone, "none", size_px=config.size_px)
@@ -225,7 +225,7 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
     pixels = keras.Input((config.size_px, config.size_px, 3), name="pixels")
     features = backbone(pixels)
     if config.mirror:
-        features = (features + backbone(backbones.mirror_class()(name="mirror")(pixels))) / 2
+        features = (features + backbone(keras.ops.flip(pixels, axis=2))) / 2
     return keras.Model(pixels, head(features), name="classifier")
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.config import HeadConfig, build_head
+from tlkeras.heads.build import build_head
+from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.linear import LinearHead
 from tlkeras.heads.mlp import build_mlp, fit_mlp, linear_model
 

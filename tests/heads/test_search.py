@@ -54,9 +54,9 @@ def test_folds_depend_on_the_seed_alone():
 
 
 def test_large_validation_set_is_the_held_out_set():
-    features, labels = clusters(900, 10, 3, distance=0.5)
+    features, labels = clusters(1600, 10, 3, distance=0.5)
     result = search_linear(features[:500], labels[:500], features[500:], labels[500:], 3, seed=0)
-    np.testing.assert_array_equal(result.held_out_indices, np.arange(500, 900))
+    np.testing.assert_array_equal(result.held_out_indices, np.arange(500, 1600))
     np.testing.assert_array_equal(result.held_out_labels, labels[500:])
     row = next(row for row in result.curve if row["strength"] == result.strength)
     assert row["log_loss"] == min(r["log_loss"] for r in result.curve)
@@ -66,7 +66,7 @@ def test_large_validation_set_is_the_held_out_set():
 
 
 def test_validation_labels_do_not_touch_the_held_out_logits():
-    features, labels = clusters(900, 10, 3, distance=0.5)
+    features, labels = clusters(1600, 10, 3, distance=0.5)
     one, other = (
         search_linear(features[:500], labels[:500], features[500:], shown, 3, seed=0, strengths=[0.1])
         for shown in (labels[500:], (labels[500:] + 1) % 3)

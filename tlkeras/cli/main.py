@@ -41,10 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
         result = app(arguments, standalone_mode=False)
     except TlkerasError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(
-            "interrupted; finished features are stored, the same command goes on from there", INTERRUPTED, prefix=""
-        )
     except BrokenPipeError:
         # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -56,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(_usage(error, arguments), 2)
+    # The parser turns KeyboardInterrupt into this code.
+    if result == INTERRUPTED:
+        words = "interrupted; what was finished is kept, and the same command goes on from there"
+        return _fail(words, INTERRUPTED, prefix="")
     return int(result or 0)
 
 

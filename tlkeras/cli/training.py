@@ -24,7 +24,7 @@ def train(
     backbone: Annotated[str, typer.Option(help="Pretrained network; 'tlkeras backbones' lists all.")] = "mobilenet_v2",
     weights: Annotated[str, typer.Option(help="imagenet, none (random), or a weights file.")] = "imagenet",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
-    fit: Annotated[str, typer.Option(help="How photos become square: crop, stretch or pad.")] = "crop",
+    fit: Annotated[str, typer.Option(help="How photos become square: stretch, crop or pad.")] = "stretch",
     mirror: Annotated[
         bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
     ] = False,

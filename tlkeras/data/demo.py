@@ -28,10 +28,12 @@ RECIPE = "v1"
 _PNG_EVERY = 12
 
 BODY, LEG, HEAD, EAR, TAIL, MANE, BIB, MUZZLE, PAW, TIP, INNER_EAR, NOSE, DARK, TONGUE, EYE, WHISKER = range(16)
-FURS = np.float32([
-    *((0.10, 0.095, 0.09), (0.23, 0.22, 0.22), (0.46, 0.45, 0.44), (0.36, 0.25, 0.17)),
-    *((0.64, 0.50, 0.35), (0.68, 0.43, 0.22), (0.84, 0.76, 0.63), (0.90, 0.88, 0.85)),
-])
+FURS = np.float32(
+    [
+        *((0.10, 0.095, 0.09), (0.23, 0.22, 0.22), (0.46, 0.45, 0.44), (0.36, 0.25, 0.17)),
+        *((0.64, 0.50, 0.35), (0.68, 0.43, 0.22), (0.84, 0.76, 0.63), (0.90, 0.88, 0.85)),
+    ]
+)
 BLACK, CHARCOAL, GREY, BROWN, TAN, GINGER, CREAM, WHITE = FURS
 MARKINGS = {
     "cat": ("tabby", "tabby", "tabby", "bib", "solid", "patches", "points"),
@@ -188,7 +190,13 @@ def animal(kind: str, head_turn: float, rng: np.random.Generator) -> tuple[Figur
     f.rods(BODY, (*breast, 0, chest * 0.85), (*top, 0, skull * 0.9), axis=along)
     if kind == "zebra":
         crest = (0.4 * breast[0] + 0.6 * top[0] - 0.14, 0.4 * breast[1] + 0.6 * top[1] + 0.2, 0, 0.09)
-        f.rods(MANE, (breast[0] - 0.2, breast[1] + chest, 0, 0.06), crest, (top[0] - 0.1, top[1] + 0.22, 0, 0.07), axis=along)
+        f.rods(
+            MANE,
+            (breast[0] - 0.2, breast[1] + chest, 0, 0.06),
+            crest,
+            (top[0] - 0.1, top[1] + 0.22, 0, 0.07),
+            axis=along,
+        )
     first = len(f.shapes)
     nod = rng.uniform(-0.95, -0.4) if kind == "zebra" else rng.normal(-0.1, 0.13)
     ahead = np.float32([np.cos(nod) * np.cos(head_turn), np.sin(nod), np.cos(nod) * np.sin(head_turn)])
@@ -297,7 +305,12 @@ def picture_of(kind: str, rng: np.random.Generator) -> Image.Image:
     scene = drawing.blurred(drawing.scenery(rng, float(horizon), light), rng.uniform(2, 8 if close else 4))
     # Only the part of the canvas that the animal may cover is drawn large; even borders average down cleanly.
     reach = np.stack([(ends[:, :2] - ends[:, 2:]).min(axis=0), (ends[:, :2] + ends[:, 2:]).max(axis=0)]) * scale
-    sides = [centre[0] + reach[0, 0] - 4, centre[0] + reach[1, 0] + 4, centre[1] - reach[1, 1] - 4, centre[1] - reach[0, 1] + 4]
+    sides = [
+        centre[0] + reach[0, 0] - 4,
+        centre[0] + reach[1, 0] + 4,
+        centre[1] - reach[1, 1] - 4,
+        centre[1] - reach[0, 1] + 4,
+    ]
     x0, x1, y0, y1 = (int(np.clip(side, 0, canvas)) // OVERSAMPLE for side in sides)
     size = ((y1 - y0) * OVERSAMPLE, (x1 - x0) * OVERSAMPLE)
     relief = Relief(size, view, scale, (centre[0] - x0 * OVERSAMPLE, centre[1] - y0 * OVERSAMPLE))
@@ -361,7 +374,9 @@ def demo_folder(*, seed: int = 0, per_class: int = 60) -> Path:
     """
     if seed < 0 or per_class < 1:
         rule = "the demo needs a seed of at least 0 and at least 1 picture per class"
-        raise ConfigError(rule, received=f"seed {seed}, per_class {per_class}", next_step="Leave both out for 0 and 60.")
+        raise ConfigError(
+            rule, received=f"seed {seed}, per_class {per_class}", next_step="Leave both out for 0 and 60."
+        )
     target = cache_root() / "demo" / f"{RECIPE}-seed{seed}-n{per_class}"
     if target.is_dir():
         return target

@@ -126,7 +126,9 @@ class Relief:
             nearer = (inside > 0) & (height > self.height[window])
             np.copyto(self.height[window], height, where=nearer)
             np.copyto(self.material[window], shape.material, where=nearer)
-            np.copyto(self.along[window], x * axis[0] + y * axis[1] + height * axis[2], where=nearer, casting="same_kind")
+            np.copyto(
+                self.along[window], x * axis[0] + y * axis[1] + height * axis[2], where=nearer, casting="same_kind"
+            )
 
     def mask(self) -> Array:
         """1 where any shape is, else 0."""

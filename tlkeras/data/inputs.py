@@ -10,8 +10,9 @@ from pathlib import Path
 from tlkeras.errors import DataError
 
 # Inside a folder only these are taken; a file that is named itself is taken whatever its name is.
-IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .tif .tiff .avif .heic .heif".split()
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
+    *(".tif", ".tiff", ".avif", ".heic", ".heif"),
 )
 
 
@@ -35,7 +36,7 @@ def image_files(sources: Iterable[str | Path]) -> list[str]:
         elif Path(name).exists():
             found.append(name)
         else:
-            matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+            matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []  # noqa: PTH207 (absolute patterns)
             if not matches:
                 raise DataError("no such image file or folder", received=f"'{name}'")
             found += [match for match in matches if Path(match).is_file()]

@@ -122,7 +122,7 @@ def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any
     import tensorflow_datasets as tfds
 
     if request.name not in known_names():
-        raise unknown("TFDS data set", request.name, known_names(), next_step="No file or folder of that name either.")
+        raise unknown("data, neither a file nor a folder nor a TFDS data set:", request, known_names())
     with _tfds_errors(str(request), "Check its config and version."):
         builder = tfds.builder(str(request), data_dir=root)
     tfds_files.features_of(builder)

@@ -1,15 +1,11 @@
-"""One description of every head, from which its Keras network is rebuilt."""
+"""One description of every head, in plain values."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tlkeras.errors import ConfigError, unknown
-
-if TYPE_CHECKING:
-    import keras
 
 KINDS: tuple[str, ...] = ("linear", "mlp")
 
@@ -43,18 +39,3 @@ class HeadConfig:
             raise ConfigError("hidden layers need whole numbers of units from 1", received=list(self.units))
         if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
             raise ConfigError("dropout must be in 0 ≤ p < 1", received=self.dropout)
-
-
-def build_head(config: HeadConfig, feature_size: int, class_count: int) -> keras.Model:
-    """The untrained Keras network, features [N, feature_size] → logits [N, class_count], that ``config`` describes.
-
-    Its last layer is a Dense called "logits"; layer names depend on the config alone.
-
-    Raises:
-        ConfigError: sizes below one feature or two classes.
-    """
-    from tlkeras.heads.mlp import build_linear, build_mlp
-
-    if config.kind == "linear":
-        return build_linear(feature_size, class_count)
-    return build_mlp(config, feature_size, class_count)

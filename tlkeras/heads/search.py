@@ -30,7 +30,7 @@ from tlkeras.heads.linear import (
 )
 
 # From this many validation images on, one split is steady enough to choose by.
-VALIDATION_IMAGES = 300
+VALIDATION_IMAGES = 1000
 FOLDS = 5
 # Strengths in a row without a better log loss after which the rest of the path is left out.
 _PATIENCE = 2

@@ -29,7 +29,7 @@ class TrainConfig:
     backbone: str = DEFAULT_BACKBONE
     weights: str = "imagenet"
     size_px: int | None = None
-    fit: str = "crop"
+    fit: str = "stretch"
     mirror: bool = False
     head: HeadConfig = field(default_factory=HeadConfig)
     validation_fraction: float = 0.15
