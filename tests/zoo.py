@@ -183,8 +183,9 @@ def contents() -> dict[str, tuple[bytes, tuple[str, str]]]:
     for data, ending in ((jpeg, "jpg"), (lossless, "png"), (gif, "gif"), (webp, "webp")):
         for length in (1, 2):
             zoo[f"first {length}.{ending}"] = (data[:length], NOT_AN_IMAGE)
-        for length in (20, 100, len(data) // 2, len(data) * 9 // 10):
-            zoo[f"first {length} of {len(data)}.{ending}"] = (data[:length], TRUNCATED)
+        lengths = {"20": 20, "100": 100, "half": len(data) // 2, "nine tenths": len(data) * 9 // 10}
+        for words, length in lengths.items():
+            zoo[f"first {words}.{ending}"] = (data[:length], TRUNCATED)
     for orientation in range(1, 9):
         name = f"orientation {orientation}.jpg"
         zoo[name] = (with_orientation(fresh(), "JPEG", orientation), GOOD if orientation == 1 else TURNED)

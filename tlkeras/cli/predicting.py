@@ -38,6 +38,7 @@ def predict(
 
 
 def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
+    from tlkeras.data.dataset import printable
     from tlkeras.errors import ImageError
 
     answers: list[dict[str, Any]] = []
@@ -55,11 +56,6 @@ def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) ->
                 answers.append({"path": printable(paths[index]), **ranked[0], "top": ranked})
             progress(len(answers) + len(problems), len(paths))
     return answers, problems
-
-
-def printable(path: str) -> str:
-    """A file name that any terminal and JSON reader takes; bytes that are not UTF-8 are shown escaped."""
-    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _table(answers: list[dict[str, Any]]) -> Any:

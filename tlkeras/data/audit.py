@@ -91,14 +91,13 @@ class Audit:
         return {"images": len(self.verdicts), **by_status, "reasons": reasons, "unserved": unserved}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: ``name``, ``source``, ``counts``, and ``images``, the verdicts of all that are not good."""
-        shown = [verdict.to_json() for verdict in self.verdicts if verdict.status != "good" or verdict.unserved]
+        """Plain values: ``name``, ``source``, ``counts``, and ``images``, the verdict on every file."""
         return {
             "name": self.dataset.name,
             "source": printable(self.dataset.source),
             "class_names": list(self.dataset.class_names),
             "counts": self.counts(),
-            "images": shown,
+            "images": [verdict.to_json() for verdict in self.verdicts],
         }
 
     def summary(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -105,15 +104,6 @@ def fitted_pixels(data: bytes, size_px: int, fit: str, limits: Limits = Limits()
 
     Raises: ImageError when the bytes cannot be decoded.
     """
-    return _fit_function(size_px, fit)(decode(data, limits).pixels).numpy()
-
-
-@functools.cache
-def _fit_function(size_px: int, fit: str) -> Any:
-    """The fit as one compiled function, ten times as fast for a single image as its operations one by one."""
-    import tensorflow as tf
-
     from tlkeras.images import graph
 
-    signature = [tf.TensorSpec([None, None, 3], tf.uint8)]
-    return tf.function(lambda pixels: graph.fit_to_square(pixels, size_px, fit), input_signature=signature)
+    return graph.fit_to_square(decode(data, limits).pixels, size_px, fit).numpy()

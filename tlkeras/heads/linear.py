@@ -122,7 +122,7 @@ def rotate(features: np.ndarray) -> RotatedFeatures:
     centred = features - mean.astype(np.float32)
     scale = np.sqrt(np.einsum("nd,nd->d", centred, centred, dtype=np.float64) / count)
     # Rounding leaves a constant column with a deviation of about one float32 step of its mean.
-    constant = scale <= 1e-6 * np.abs(mean) + 1e-12
+    constant = scale <= 1e-6 * np.abs(mean) + 1e-30
     scale[constant] = 1.0
     centred /= scale.astype(np.float32)
     centred[:, constant] = 0.0
