@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import THREADS, data_sets, fix_threads, print_table
+from benchmarks.common import THREADS, assets, data_sets, fix_threads, print_table
 
 
 def sklearn_head(train_X, train_y, test_X, test_y, seed: int) -> tuple[float, float]:
@@ -49,6 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     seeds = parser.parse_args().seeds
+    assets()
     fix_threads()
     from tlkeras.data.audit import audit
     from tlkeras.data.open import open_dataset

@@ -1,5 +1,3 @@
-"""Splits: stratified, seeded, stable when photos are added, and copies stay together."""
-
 import numpy as np
 import pytest
 
@@ -8,90 +6,139 @@ from tlkeras.data.splits import split
 from tlkeras.errors import ConfigError, DataError
 
 
-def made(counts, splits=None):
+def images(counts, splits=None, prefix=""):
     labels = np.repeat(np.arange(len(counts)), counts)
-    paths = tuple(f"{label}/{i}.jpg" for i, label in enumerate(labels))
-    given = np.full(len(labels), "") if splits is None else np.asarray(splits)
-    return LabelledImages("x", "x", tuple("abcdefghij"[: len(counts)]), paths, labels, given)
+    names = tuple(f"c{i}" for i in range(len(counts)))
+    paths = tuple(f"/data/{names[label]}/{prefix}{i}.jpg" for i, label in enumerate(labels))
+    return LabelledImages(
+        "set", "here", names, paths, labels, np.array(splits if splits is not None else [""] * len(labels))
+    )
 
 
-def alone(dataset):
+def apart(dataset):
     return np.arange(len(dataset))
 
 
-def test_shares_are_kept_in_every_class():
-    images = split(made([200, 100, 20]), alone(made([200, 100, 20])))
-    for label, count in enumerate((200, 100, 20)):
-        own = images.splits[images.labels == label]
-        assert (own == "test").sum() == round(0.15 * count)
-        assert (own == "validation").sum() == round(0.15 * count)
-    assert not (images.splits == "").any()
+def where(dataset):
+    return dict(zip(dataset.paths, dataset.splits.tolist(), strict=True))
 
 
-def test_seeds():
-    dataset = made([50, 50])
-    one, same, other = (split(dataset, alone(dataset), seed=seed).splits for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()
+def counts_of(dataset):
+    return {
+        name: [int(((dataset.labels == label) & (dataset.splits == s)).sum()) for s in ("train", "validation", "test")]
+        for label, name in enumerate(dataset.class_names)
+    }
 
 
-def test_the_order_of_files_does_not_matter():
-    dataset = made([40, 40])
-    order = np.random.default_rng(0).permutation(len(dataset))
-    keys = [f"sha {path}" for path in dataset.paths]
-    straight = split(dataset, alone(dataset), keys=keys).splits
-    shuffled = split(dataset.subset(order), alone(dataset), keys=[keys[i] for i in order]).splits
-    np.testing.assert_array_equal(straight[order], shuffled)
+@pytest.mark.parametrize(
+    ("n", "options", "expected"),
+    [
+        (100, {}, [70, 15, 15]),
+        (100, {"hold_out_test": False}, [85, 15, 0]),
+        (100, {"validation_fraction": 0.1, "test_fraction": 0.3}, [60, 10, 30]),
+        (7, {}, [5, 1, 1]),
+        (3, {}, [1, 1, 1]),
+        (3, {"test_fraction": 0.6}, [1, 1, 1]),
+        (2, {}, [1, 0, 1]),
+        (2, {"hold_out_test": False}, [1, 1, 0]),
+    ],
+)
+def test_every_class_gets_its_shares(n, options, expected):
+    dataset = images([n, 40])
+    assert counts_of(split(dataset, apart(dataset), **options))["c0"] == expected
 
 
-def test_new_photos_leave_old_ones_where_they_were():
-    more = made([220, 220])
-    old = np.flatnonzero(np.r_[np.arange(220) < 200, np.arange(220) < 200])
-    keys = [f"sha {path}" for path in more.paths]
-    before = split(more.subset(old), np.arange(400), keys=[keys[i] for i in old]).splits
-    after = split(more, alone(more), keys=keys).splits[old]
-    assert (before == after).mean() > 0.95
+def test_same_seed_same_split_whatever_the_order_of_files():
+    dataset = images([40, 30])
+    order = np.random.default_rng(3).permutation(70)
+    first = where(split(dataset, apart(dataset), seed=5))
+    assert first == where(split(dataset.subset(order), apart(dataset)[order], seed=5))
+    assert first != where(split(dataset, apart(dataset), seed=6))
 
 
-def test_copies_stay_together():
-    dataset = made([60, 60])
-    groups = np.arange(len(dataset)) // 3
-    images = split(dataset, groups)
+@pytest.mark.parametrize("by_key", [False, True])
+def test_old_photos_stay_where_they_were_when_new_ones_come(by_key):
+    old, new = images([200, 200]), images([20, 20], prefix="new")
+    both = LabelledImages("set", "here", old.class_names, old.paths + new.paths,
+                          np.concatenate([old.labels, new.labels]), np.array([""] * 440))  # fmt: skip
+
+    def parted(dataset):
+        keys = [path[::-1] for path in dataset.paths] if by_key else None
+        return where(split(dataset, apart(dataset), keys=keys))
+
+    before, after = parted(old), parted(both)
+    moved = sum(before[path] != after[path] for path in before)
+    assert moved <= 20
+    crossed = [path for path in before if {before[path], after[path]} == {"validation", "test"}]
+    assert not crossed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_never_torn(seed):
+    dataset = images([60, 60])
+    groups = np.random.default_rng(seed).integers(0, 25, 120) + 100 * dataset.labels
+    parted = split(dataset, groups, seed=seed)
     for group in np.unique(groups):
-        assert len(set(images.splits[groups == group])) == 1
-    assert {"train", "validation", "test"} == set(images.splits)
+        assert len(set(parted.splits[groups == group].tolist())) == 1
+    for n, (train, validation, test) in zip((60, 60), counts_of(parted).values(), strict=True):
+        assert train + validation + test == n
+        assert 5 <= validation <= 13
+        assert 5 <= test <= 13
 
 
-def test_given_splits_stay_and_missing_ones_are_carved_from_train():
-    given = ["train"] * 20 + ["test"] * 5 + ["train"] * 20 + ["test"] * 5
-    dataset = made([25, 25], given)
-    images = split(dataset, alone(dataset))
-    np.testing.assert_array_equal(images.splits == "test", dataset.splits == "test")
-    assert (images.splits == "validation").sum() == 6
-    whole = made([3, 3], ["train", "validation", "test"] * 2)
-    np.testing.assert_array_equal(split(whole, alone(whole)).splits, whole.splits)
+def test_a_giant_group_and_doubtful_labels_stay_in_training():
+    dataset = images([20, 20])
+    groups = apart(dataset)
+    groups[:12] = 0
+    groups[[19, 20]] = 99
+    parted = split(dataset, groups)
+    assert set(parted.splits[:12].tolist()) == {"train"}
+    assert parted.splits[19] == parted.splits[20] == "train"
 
 
-def test_no_test_split_when_none_is_wanted():
-    dataset = made([20, 20])
-    assert set(split(dataset, alone(dataset), hold_out_test=False).splits) == {"train", "validation"}
+def test_given_splits_stay():
+    given = ["train"] * 30 + ["test"] * 10 + ["train"] * 30 + ["test"] * 10
+    dataset = images([40, 40], given)
+    parted = split(dataset, apart(dataset))
+    assert ((parted.splits == "test") == (dataset.splits == "test")).all()
+    assert counts_of(parted)["c0"] == [26, 4, 10]
+    everything = dataset.with_splits(np.where(np.arange(80) % 40 < 5, "validation", dataset.splits))
+    assert where(split(everything, apart(everything))) == where(everything)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
-def test_small_classes_keep_an_image_for_training(count):
-    dataset = made([30, count])
-    images = split(dataset, alone(dataset))
-    assert (images.splits[images.labels == 1] == "train").sum() >= 1
+def test_images_without_a_split_join_training():
+    dataset = images([10, 10], (["test"] * 3 + ["train"] * 3 + [""] * 4) * 2)
+    parted = split(dataset, apart(dataset))
+    assert counts_of(parted) == {"c0": [6, 1, 3], "c1": [6, 1, 3]}
 
 
-def test_a_class_with_one_photo_is_told():
-    dataset = made([30, 1])
-    with pytest.raises(DataError, match="'b'"):
-        split(dataset, alone(dataset))
+@pytest.mark.parametrize(
+    ("dataset", "groups", "problem"),
+    [
+        (images([1, 10]), None, "at least 2 different images; received 1 of 'c0'"),
+        (images([3, 10]), [7, 7, 7, *range(10, 20)], "at least 2 different images; received 1 of 'c0'"),
+        (images([0, 10]), None, "training images; received none of 'c0'"),
+        (images([2, 2], ["test", "test", "train", "train"]), None, "training images; received none of 'c0'"),
+        (images([2, 2], ["test"] * 4), None, "no training images"),
+        (images([5, 5]), [1, 2], "one group and one key"),
+    ],
+)
+def test_what_cannot_be_split_is_told(dataset, groups, problem):
+    with pytest.raises(DataError, match=problem):
+        split(dataset, apart(dataset) if groups is None else np.array(groups))
 
 
-@pytest.mark.parametrize("options", [{"test_fraction": 0}, {"validation_fraction": 1.5}, {"test_fraction": -0.1}])
-def test_impossible_shares(options):
-    dataset = made([30, 30])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"validation_fraction": 0},
+        {"validation_fraction": 1.0},
+        {"test_fraction": -0.1},
+        {"test_fraction": float("nan")},
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+    ],
+)
+def test_fractions_out_of_range(options):
+    dataset = images([9, 9])
     with pytest.raises(ConfigError, match="fraction"):
-        split(dataset, alone(dataset), **options)
+        split(dataset, apart(dataset), **options)

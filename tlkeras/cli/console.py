@@ -41,10 +41,16 @@ class Terminal:
         # An own handle on standard error: TensorFlow's chatter is sent elsewhere while a bar is drawn.
         self._handle = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
         self.console: Console = Console(file=self._handle, highlight=False, soft_wrap=True)
+        warnings.showwarning = self._show_warning
 
     def say(self, text: str) -> None:
         """One line for the user."""
         self.console.print(text, markup=False)
+
+    def _show_warning(self, message: Warning | str, category: Any, filename: str, *_: Any, **__: Any) -> None:
+        # Ours as one line each; those of libraries are theirs to mend.
+        if f"{os.sep}tlkeras{os.sep}" in filename and category in (UserWarning, RuntimeWarning):
+            self.say(f"warning: {' '.join(str(message).split())}")
 
     @contextlib.contextmanager
     def step(self, name: str, unit: str = "images") -> Iterator[Advance]:
@@ -115,13 +121,3 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def show_warnings(terminal: Terminal) -> None:
-    """Print our own warnings as one line each; those of libraries are theirs to mend."""
-
-    def show(message: Warning | str, category: Any, filename: str, *_: Any, **__: Any) -> None:
-        if f"{os.sep}tlkeras{os.sep}" in filename and category is UserWarning:
-            terminal.say(f"warning: {' '.join(str(message).split())}")
-
-    warnings.showwarning = show

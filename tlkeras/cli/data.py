@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, show_warnings
+from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables
 
 
 def audit(
@@ -24,7 +24,6 @@ def audit(
     from tlkeras.storage import write_json
 
     terminal = Terminal()
-    show_warnings(terminal)
     dataset = open_dataset(data, data_dir=data_dir)
     terminal.say(dataset.describe())
     with terminal.step("audit") as progress:

@@ -13,7 +13,7 @@ def backbones(as_json: JsonOption = False) -> None:
     """List the pretrained networks: input size, features, parameters, preprocessing, licence, what is at hand."""
     from tlkeras.backbones import BACKBONES, locate
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": row.name,
             "family": row.family,

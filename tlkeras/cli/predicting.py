@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow, show_warnings
+from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 
 
 def predict(
@@ -18,7 +18,6 @@ def predict(
 ) -> None:
     """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
     terminal = Terminal()
-    show_warnings(terminal)
     with quiet_tensorflow():
         from tlkeras.data.inputs import image_files
         from tlkeras.trained import TrainedClassifier, find

@@ -15,7 +15,6 @@ from tlkeras.cli.console import (
     print_json,
     print_tables,
     quiet_tensorflow,
-    show_warnings,
 )
 
 
@@ -45,7 +44,6 @@ def train(
 ) -> None:
     """Train a classifier on a pretrained network's features, measure it and save it."""
     terminal = Terminal()
-    show_warnings(terminal)
     with quiet_tensorflow():
         from tlkeras.evaluation.tables import tables
         from tlkeras.heads.config import HeadConfig
@@ -84,7 +82,6 @@ def evaluate(
 ) -> None:
     """Measure a classifier on labelled photos."""
     terminal = Terminal()
-    show_warnings(terminal)
     with quiet_tensorflow():
         from tlkeras.data.open import open_dataset
         from tlkeras.evaluation.tables import tables

@@ -1,0 +1,118 @@
+"""Training steps: what is asked for is what comes out, and nothing of the test is seen before the end."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.pictures import tinted
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.open import open_dataset
+from tlkeras.errors import ConfigError, DataError
+from tlkeras.evaluation.calibration import softmax
+from tlkeras.heads.config import HeadConfig
+from tlkeras.progress import Silent
+from tlkeras.trained import TrainedClassifier
+from tlkeras.training.config import TrainConfig
+from tlkeras.training.fit import fit
+from tlkeras.training.head import head_logits
+from tlkeras.training.judge import judge, with_class_names
+from tlkeras.training.run import joined, train
+
+
+@pytest.fixture(scope="module")
+def config(small_weights):
+    return TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow")
+
+
+def made(class_names, splits):
+    labels = np.arange(len(splits)) % len(class_names)
+    return LabelledImages("x", "x", class_names, tuple(map(str, range(len(splits)))), labels, np.array(splits))
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("head", [HeadConfig(), HeadConfig("mlp", (8,))], ids=["linear", "mlp"])
+def test_the_network_is_features_then_head(mirror, head, config, photo_folder):
+    fitted = fit(replace(config, mirror=mirror, head=head), open_dataset(photo_folder), Silent())
+    paths = list(fitted.images.paths[:6])
+    classifier = fitted.classifier
+    pixels = np.stack([classifier.fitted(path) for path in paths])
+    logits = head_logits(classifier.head, fitted.features.matrix[:6])
+    # From stored features or from pixels: the same answer, the mirrored view included.
+    np.testing.assert_allclose(classifier.logits(pixels), logits, rtol=1e-3, atol=1e-3)
+    if mirror:
+        np.testing.assert_allclose(classifier.logits(pixels[:, :, ::-1]), logits, rtol=1e-3, atol=1e-3)
+    temperature = classifier.config.temperature
+    np.testing.assert_allclose(classifier.predict(paths), softmax(logits, temperature), atol=1e-4)
+    assert temperature == fitted.calibration.temperature
+    assert not any(variable.trainable for variable in classifier.network.get_layer("backbone").variables)
+
+
+def test_test_images_take_no_part_in_training(config, photo_folder):
+    dataset = open_dataset(photo_folder)
+    one = fit(config, dataset, Silent())
+    test = one.images.splits == "test"
+    assert test.any()
+    # Wrong labels on the test images, which are told by their paths: nothing but the test may change.
+    wrong = np.array([path in {p for p, t in zip(one.images.paths, test, strict=True) if t} for path in dataset.paths])
+    labels = np.where(wrong, 1 - dataset.labels, dataset.labels)
+    splits = np.array(
+        [dict(zip(one.images.paths, one.images.splits, strict=True)).get(p, "train") for p in dataset.paths]
+    )
+    other = fit(config, replace(dataset, labels=labels, splits=splits), Silent())
+    for mine, theirs in zip(one.classifier.head.get_weights(), other.classifier.head.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert one.classifier.config.temperature == other.classifier.config.temperature
+
+
+def test_run_directory_tells_how_it_came_about(config, photo_folder, tmp_path):
+    run = train(config, photo_folder, out=tmp_path / "run")
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["config"]["seed"] == 0
+    assert described["images"]["test"] == run.judgement.evaluation.images
+    assert described["environment"]["tensorflow"]
+    assert described["calibration"]["images"] > 0
+    audited = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert {image["reason"] for image in audited["images"] if image["status"] == "rejected"} == {"empty", "truncated"}
+    with pytest.raises(ConfigError, match="never overwrites"):
+        train(config, photo_folder, out=tmp_path / "run")
+
+
+def test_runs_get_free_names(config, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [str(train(config, photo_folder).folder) for _ in range(2)]
+    assert folders == ["runs/tinted-mobilenet_0.25-1", "runs/tinted-mobilenet_0.25-2"]
+
+
+def test_judging_finds_the_features_of_training(config, photo_folder, tmp_path):
+    train(config, photo_folder, out=tmp_path / "run")
+    judgement = judge(TrainedClassifier.load(tmp_path / "run"), open_dataset(photo_folder), engine="tensorflow")
+    assert judgement.features.extraction.computed == 0
+    assert judgement.evaluation.accuracy == 1.0
+
+
+def test_one_photo_more_costs_one_pass(config, tmp_path):
+    for name, tint in (("blue", (40, 90, 200)), ("orange", (220, 140, 50))):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(10):
+            tinted(tint, number).save(tmp_path / "data" / name / f"{number}.png")
+    assert fit(config, open_dataset(tmp_path / "data"), Silent()).features.extraction.computed == 20
+    tinted((40, 90, 200), 77).save(tmp_path / "data" / "blue" / "new.png")
+    (tmp_path / "data" / "blue" / "0.png").rename(tmp_path / "data" / "blue" / "renamed.png")
+    assert fit(config, open_dataset(tmp_path / "data"), Silent()).features.extraction.computed == 1
+
+
+def test_classes_are_matched_by_name():
+    images = with_class_names(made(("dog", "cat"), [""] * 4), ("cat", "dog", "owl"))
+    assert images.labels.tolist() == [1, 0, 1, 0]
+    with pytest.raises(DataError, match="received 'ant'"):
+        with_class_names(made(("ant", "cat"), [""] * 2), ("cat", "dog"))
+
+
+def test_two_data_sets_as_train_and_test():
+    both = joined(made(("cat", "dog"), ["", "", ""]), made(("dog", "cat"), ["", ""]))
+    assert both.splits.tolist() == ["train"] * 3 + ["test"] * 2
+    assert both.labels.tolist() == [0, 1, 0, 1, 0]
+    with pytest.raises(DataError, match="has a test split already"):
+        joined(made(("cat", "dog"), ["train", "test"]), made(("cat", "dog"), ["", ""]))
