@@ -44,11 +44,11 @@ def test_a_name_goes_to_tfds_with_its_options(monkeypatch, tmp_path):
 def test_what_can_only_be_a_path_is_not_looked_for_in_tfds(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tfds_source, "open_tfds", lambda *_, **__: pytest.fail("asked TFDS"))
-    with pytest.raises(TlkerasError, match="no such folder or list|cannot be read"):
+    with pytest.raises(TlkerasError, match=r"no such folder or list|cannot be read"):
         open.open_dataset(name)
 
 
 def test_a_single_image_is_no_data_set(tmp_path):
     (tmp_path / "cat.jpg").write_bytes(b"x")
-    with pytest.raises(DataError, match="received the file '.*cat.jpg'"):
+    with pytest.raises(DataError, match=r"received the file '.*cat\.jpg'"):
         open.open_dataset(tmp_path / "cat.jpg")

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tlkeras.data import drawing
-from tlkeras.data.drawing import OVERSAMPLE, SIDE_PX, Array, Light, Relief, Shape, mixed, smoothstep
+from tlkeras.data.drawing import OVERSAMPLE, SIDE_PX, Array, Light, Relief, Shape, mixed, smoothstep, vector
 from tlkeras.errors import ConfigError, StorageError
 from tlkeras.storage import cache_root, staged_folder
 
@@ -28,13 +28,10 @@ RECIPE = "v1"
 _PNG_EVERY = 12
 
 BODY, LEG, HEAD, EAR, TAIL, MANE, BIB, MUZZLE, PAW, TIP, INNER_EAR, NOSE, DARK, TONGUE, EYE, WHISKER = range(16)
-FURS = np.float32(
-    [
-        *((0.12, 0.115, 0.11), (0.23, 0.22, 0.22), (0.46, 0.45, 0.44), (0.36, 0.25, 0.17)),
-        *((0.64, 0.50, 0.35), (0.68, 0.43, 0.22), (0.84, 0.76, 0.63), (0.90, 0.88, 0.85)),
-    ]
-)
-BLACK, CHARCOAL, GREY, BROWN, TAN, GINGER, CREAM, WHITE = FURS
+FURS = BLACK, CHARCOAL, GREY, BROWN, TAN, GINGER, CREAM, WHITE = [
+    *(vector(0.12, 0.115, 0.11), vector(0.23, 0.22, 0.22), vector(0.46, 0.45, 0.44), vector(0.36, 0.25, 0.17)),
+    *(vector(0.64, 0.50, 0.35), vector(0.68, 0.43, 0.22), vector(0.84, 0.76, 0.63), vector(0.90, 0.88, 0.85)),
+]
 MARKINGS = {
     "cat": ("tabby", "tabby", "tabby", "bib", "solid", "patches", "points"),
     "dog": ("solid", "bib", "bib", "patches", "spots", "spots", "tabby"),
@@ -59,11 +56,11 @@ class Figure:
     def rods(self, material: int, *joints: Joint, both: bool = False, axis: tuple[float, ...] = ()) -> None:
         """A chain of rods through joints (x, y, z, radius); ``both`` adds its mirror image; one joint is a ball."""
         for side in (1, -1) if both else (1,):
-            ends = [self.turn @ np.float32([x, y, z * side]) * self.size + self.origin for x, y, z, _ in joints]
+            ends = [self.turn @ vector(x, y, z * side) * self.size + self.origin for x, y, z, _ in joints]
             radii = [joint[3] * self.size for joint in joints]
             for first in range(max(len(joints) - 1, 1)):
                 last = min(first + 1, len(joints) - 1)
-                way = self.turn @ np.float32(axis) if axis else ends[last] - ends[first]
+                way = self.turn @ vector(*axis) if axis else ends[last] - ends[first]
                 way = way / (np.linalg.norm(way) + 1e-6)
                 self.shapes.append(Shape(ends[first], ends[last], radii[first], radii[last], material, way))
 
@@ -190,22 +187,17 @@ def animal(kind: str, head_turn: float, rng: np.random.Generator) -> tuple[Figur
     f.rods(BODY, (*breast, 0, chest * 0.85), (*top, 0, skull * 0.9), axis=along)
     if kind == "zebra":
         crest = (0.4 * breast[0] + 0.6 * top[0] - 0.14, 0.4 * breast[1] + 0.6 * top[1] + 0.2, 0, 0.09)
-        f.rods(
-            MANE,
-            (breast[0] - 0.2, breast[1] + chest, 0, 0.06),
-            crest,
-            (top[0] - 0.1, top[1] + 0.22, 0, 0.07),
-            axis=along,
-        )
+        mane = (breast[0] - 0.2, breast[1] + chest, 0, 0.06), crest, (top[0] - 0.1, top[1] + 0.22, 0, 0.07)
+        f.rods(MANE, *mane, axis=along)
     first = len(f.shapes)
     nod = rng.uniform(-0.95, -0.4) if kind == "zebra" else rng.normal(-0.1, 0.13)
-    ahead = np.float32([np.cos(nod) * np.cos(head_turn), np.sin(nod), np.cos(nod) * np.sin(head_turn)])
-    left = np.float32([-np.sin(head_turn), rng.normal(0, 0.12), np.cos(head_turn)])
+    ahead = vector(np.cos(nod) * np.cos(head_turn), np.sin(nod), np.cos(nod) * np.sin(head_turn))
+    left = vector(-np.sin(head_turn), rng.normal(0, 0.12), np.cos(head_turn))
     left -= ahead * (left @ ahead)
     left /= np.linalg.norm(left)
     # Columns: where the head's own forward, up and left point.
     f.turn = np.stack([ahead, np.cross(left, ahead), left], axis=1)
-    f.origin, f.size = np.float32([top[0] + 0.05, top[1] + skull * 0.25, 0]), skull
+    f.origin, f.size = vector(top[0] + 0.05, top[1] + skull * 0.25, 0), skull
     HEADS[kind](f, rng)
     return f, first
 
@@ -229,9 +221,9 @@ def _coat(kind: str, relief: Relief, rng: np.random.Generator) -> Array:
     """Colour [H,W,3] of an animal before light falls on it."""
     material, size = relief.material, relief.material.shape
     slow, middle = drawing.noise(rng, size, rng.uniform(45, 80), 2), drawing.noise(rng, size, rng.uniform(13, 22), 2)
-    main, other = FURS[rng.choice(len(FURS), 2, replace=False)]
+    main, other = (FURS[index] for index in rng.choice(len(FURS), 2, replace=False))
     pale, deep = 0.3 * main + 0.7 * (WHITE if rng.random() < 0.5 else CREAM), main * rng.uniform(0.35, 0.6)
-    dark, skin = BLACK * rng.uniform(0.5, 1.5), np.float32([0.72, 0.5, 0.46]) * rng.uniform(0.6, 1.1)
+    dark, skin = BLACK * rng.uniform(0.5, 1.5), vector(0.72, 0.5, 0.46) * rng.uniform(0.6, 1.1)
     marking = str(rng.choice(MARKINGS[kind]))
     if marking == "zebra":
         main = (WHITE, WHITE, CREAM, CREAM * 0.85)[rng.integers(4)]
@@ -239,8 +231,9 @@ def _coat(kind: str, relief: Relief, rng: np.random.Generator) -> Array:
     table = np.tile(main, (16, 1))
     mark = np.zeros(size, np.float32)
     if marking == "zebra":
-        rates = np.float32([5.2, 8.0, 10.0]) * rng.uniform(5.3, 7.5)
-        rate = np.where(material == LEG, rates[1], np.where(material == HEAD, rates[2], rates[0]))
+        rates = np.full(16, 5.2, np.float32)
+        rates[[LEG, HEAD]] = 8.0, 10.0
+        rate = rates[material] * rng.uniform(5.3, 7.5)
         mark = smoothstep(np.sin(relief.along * rate + 0.4 * middle), -0.15, 0.25)
         table[MUZZLE] = deep
     elif marking == "tabby":
@@ -266,10 +259,10 @@ def _coat(kind: str, relief: Relief, rng: np.random.Generator) -> Array:
 
 def _eyes(colour: Array, relief: Relief, figure: Figure, rng: np.random.Generator, kind: str) -> None:
     """Paint iris, pupil and a spark of light into ``colour`` wherever an eye is visible."""
-    greenish = np.float32([(0.62, 0.62, 0.2), (0.3, 0.5, 0.25), (0.7, 0.5, 0.16), (0.35, 0.5, 0.65)])
-    iris = greenish[rng.integers(4)] if kind == "cat" else np.float32([0.24, 0.14, 0.08]) * rng.uniform(0.6, 1.7)
+    greenish = ((0.62, 0.62, 0.2), (0.3, 0.5, 0.25), (0.7, 0.5, 0.16), (0.35, 0.5, 0.65))
+    iris = vector(*greenish[rng.integers(4)]) if kind == "cat" else vector(0.24, 0.14, 0.08) * rng.uniform(0.6, 1.7)
     slit = rng.uniform(0.25, 0.65) if kind == "cat" else 0.65
-    gaze = relief.view @ figure.turn @ np.float32([0.25, 0, 0])
+    gaze = relief.view @ figure.turn @ vector(0.25, 0, 0)
     rows, columns = drawing.grid(relief.material.shape)
     for shape in (shape for shape in figure.shapes if shape.material == EYE):
         at, radius = relief.view @ shape.a * relief.scale, shape.radius_a * relief.scale
@@ -280,37 +273,31 @@ def _eyes(colour: Array, relief: Relief, figure: Figure, rng: np.random.Generato
         window = colour[down, across]
         window[seen & (np.hypot(x, y) < 0.85)] = iris
         window[seen & (np.hypot(x / slit, y) < 0.72)] = 0.02
-        window[seen & (np.hypot(x + 0.28, y + 0.3) < 0.24)] = 1.0
+        window[seen & (np.hypot(x + 0.28, y + 0.3) < 0.24)] = 1.5
 
 
 def picture_of(kind: str, rng: np.random.Generator) -> Image.Image:
     """One picture, RGB, drawing.SIDE_PX square, of an animal of ``kind`` (one of CLASSES) somewhere, somehow."""
-    light, close = drawing.random_light(rng), rng.random() < 0.58
+    light, close = drawing.random_light(rng), rng.random() < 0.65
     turn = np.radians(rng.normal(90, 35) if close else rng.uniform(15, 165))
     pitch = np.radians(rng.uniform(3, 22))
-    east, north = np.float32([np.cos(turn), 0, -np.sin(turn)]), np.float32([np.sin(turn), 0, np.cos(turn)])
-    up = np.float32([0, 1, 0])
-    tilt = np.cos(pitch), np.sin(pitch)
-    view = np.stack([east, up * tilt[0] - north * tilt[1], north * tilt[0] + up * tilt[1]]).astype(np.float32)
+    right, level = vector(np.cos(turn), 0, -np.sin(turn)), vector(np.sin(turn), 0, np.cos(turn))
+    viewer = level * float(np.cos(pitch)) + vector(0, np.sin(pitch), 0)
+    view = np.stack([right, np.cross(viewer, right), viewer])
     figure, head = animal(kind, float(np.clip(np.pi / 2 - turn, -1, 1) * rng.uniform(0.1, 1)), rng)
     ends = np.array([(*(view @ p)[:2], r) for s in figure.shapes for p, r in ((s.a, s.radius_a), (s.b, s.radius_b))])
-    framed = ends[2 * head :] if close else ends
-    low, high = (framed[:, :2] - framed[:, 2:]).min(axis=0), (framed[:, :2] + framed[:, 2:]).max(axis=0)
+    boxes = [((e[:, :2] - e[:, 2:]).min(axis=0), (e[:, :2] + e[:, 2:]).max(axis=0)) for e in (ends, ends[2 * head :])]
+    low, high = boxes[close]
     canvas = SIDE_PX * OVERSAMPLE
-    scale = float(canvas * rng.uniform(0.8, 1.0) / max(high - low))
+    scale = float(canvas * rng.uniform(0.84, 1.02) / max(high - low))
     left, top = (canvas - (high - low) * scale) * rng.uniform(0.2, 0.8, 2) + rng.normal(0, 6, 2)
     centre = (float(left - low[0] * scale), float(top + high[1] * scale))
     foot_row = float(centre[1] - low[1] * scale) / OVERSAMPLE
     horizon = rng.uniform(0.5, 1.3) * SIDE_PX if close else min(rng.uniform(0.2, 0.62) * SIDE_PX, foot_row - 15)
     scene = drawing.blurred(drawing.scenery(rng, float(horizon), light), rng.uniform(2, 8 if close else 4))
     # Only the part of the canvas that the animal may cover is drawn large; even borders average down cleanly.
-    reach = np.stack([(ends[:, :2] - ends[:, 2:]).min(axis=0), (ends[:, :2] + ends[:, 2:]).max(axis=0)]) * scale
-    sides = [
-        centre[0] + reach[0, 0] - 4,
-        centre[0] + reach[1, 0] + 4,
-        centre[1] - reach[1, 1] - 4,
-        centre[1] - reach[0, 1] + 4,
-    ]
+    (west, south), (east, north) = (boxes[0][0] * scale - 4, boxes[0][1] * scale + 4)
+    sides = (centre[0] + west, centre[0] + east, centre[1] - north, centre[1] - south)
     x0, x1, y0, y1 = (int(np.clip(side, 0, canvas)) // OVERSAMPLE for side in sides)
     size = ((y1 - y0) * OVERSAMPLE, (x1 - x0) * OVERSAMPLE)
     relief = Relief(size, view, scale, (centre[0] - x0 * OVERSAMPLE, centre[1] - y0 * OVERSAMPLE))
@@ -322,22 +309,27 @@ def picture_of(kind: str, rng: np.random.Generator) -> Image.Image:
 
 
 def _figure_layer(figure: Figure, kind: str, relief: Relief, light: Light, rng: np.random.Generator) -> Array:
-    """The lit animal [SIDE_PX, SIDE_PX, 4]: RGB multiplied by its coverage, and the coverage."""
+    """The lit animal [H,W,4] at the picture's scale: RGB multiplied by its coverage, and the coverage."""
     for shape in figure.shapes:
         relief.add(shape)
-    normal, enclosed = relief.normals(max(3.0, 0.035 * relief.scale))
-    furry = relief.material < NOSE
-    lean = rng.normal(0, 0.6, 2)
-    way = np.stack([normal[..., 0] * 1.6 + lean[0], 0.3 - normal[..., 1] * 1.6 + lean[1]], axis=-1).astype(np.float32)
-    way /= np.sqrt((way * way).sum(axis=-1, keepdims=True)) + 1e-3
-    fur = drawing.streaks(rng, way) * furry * rng.uniform(0.04, 0.1)
-    lit = drawing.shaded(_coat(kind, relief, rng) + 0.03, normal, enclosed, light) * (1 + fur[..., None])
-    _eyes(lit, relief, figure, rng, kind)
-    mask = relief.mask()[..., None]
-    hair_px = (furry * rng.uniform(0.3, 1.0)).astype(np.float32)
-    layer = drawing.fuzzy(np.concatenate([lit * mask, mask], axis=-1).astype(np.float32), rng, hair_px)
+    furry, mask = (relief.material < NOSE).astype(np.float32), relief.mask()
+    colour = _coat(kind, relief, rng) + 0.03
+    _eyes(colour, relief, figure, rng, kind)
+    layer = np.concatenate([colour * mask[..., None], mask[..., None]], axis=-1)
+    layer = drawing.fuzzy(layer, rng, furry * rng.uniform(0.3, 1.2))
     layer = layer[::2] + layer[1::2]
-    return (layer[:, ::2] + layer[:, 1::2]) / 4
+    layer = (layer[:, ::2] + layer[:, 1::2]) * np.float32(0.25)
+    # Light changes slowly enough to be worked out at the picture's own scale.
+    normal, enclosed = relief.normals(max(3.0, 0.035 * relief.scale), OVERSAMPLE)
+    way = vector(1.6, -1.6) * normal[..., :2] + vector(rng.normal(0, 0.6), rng.normal(0.3, 0.6))
+    way /= np.sqrt((way * way).sum(axis=-1, keepdims=True)) + 1e-3
+    fur = drawing.streaks(rng, way) * furry[::2, ::2] * rng.uniform(0.04, 0.1)
+    inside = mask[::2, ::2, None]
+    lit = drawing.lighting(normal, enclosed, light) * (1 + fur[..., None]) * inside
+    # Hairs outside the outline are lit like the skin next to them.
+    lit += (1 - inside) * drawing.blurred(lit, 4) / (drawing.blurred(inside, 4) + 0.01)
+    layer[..., :3] *= lit
+    return layer
 
 
 def _write_kind(folder: Path, index: int, seed: int, per_class: int) -> None:
@@ -373,10 +365,8 @@ def demo_folder(*, seed: int = 0, per_class: int = 60) -> Path:
     Raises: ConfigError for a seed below 0 or per_class below 1; StorageError when the disk refuses.
     """
     if seed < 0 or per_class < 1:
-        rule = "the demo needs a seed of at least 0 and at least 1 picture per class"
-        raise ConfigError(
-            rule, received=f"seed {seed}, per_class {per_class}", next_step="Leave both out for 0 and 60."
-        )
+        rule, received = "the demo needs seed >= 0 and per_class >= 1", f"seed {seed}, per_class {per_class}"
+        raise ConfigError(rule, received=received, next_step="Leave both out for 0 and 60.")
     target = cache_root() / "demo" / f"{RECIPE}-seed{seed}-n{per_class}"
     if target.is_dir():
         return target

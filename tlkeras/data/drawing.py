@@ -42,11 +42,16 @@ class Light:
 
 def random_light(rng: np.random.Generator) -> Light:
     """Daylight, lamp light or an overcast sky, from the upper half-space."""
-    direction = np.array([rng.uniform(-0.9, 0.9), rng.uniform(0.35, 1.0), rng.uniform(0.35, 1.0)], np.float32)
+    direction = vector(rng.uniform(-0.9, 0.9), rng.uniform(0.35, 1.0), rng.uniform(0.35, 1.0))
     warmth = np.clip(rng.normal(0.0, 0.06), -0.1, 0.1)
-    sun = np.array([1 + warmth, 1.0, 1 - 1.3 * warmth], np.float32) * rng.uniform(0.6, 0.95)
-    sky = np.array([1 - 0.5 * warmth, 1.0, 1 + 0.5 * warmth], np.float32) * rng.uniform(0.4, 0.6)
+    sun = vector(1 + warmth, 1.0, 1 - 1.3 * warmth) * rng.uniform(0.6, 0.95)
+    sky = vector(1 - 0.5 * warmth, 1.0, 1 + 0.5 * warmth) * rng.uniform(0.4, 0.6)
     return Light(direction / np.linalg.norm(direction), sun, sky)
+
+
+def vector(*values: float) -> Array:
+    """A point, direction or colour as float32."""
+    return np.array(values, np.float32)
 
 
 def grid(size: Size) -> tuple[Array, Array]:
@@ -65,7 +70,7 @@ def blurred(array: Array, radius_px: float) -> Array:
         return np.stack([blurred(array[..., channel], radius_px) for channel in range(array.shape[2])], axis=-1)
     height, width = array.shape
     small = max(3, round(height / max(radius_px, 1.0))), max(3, round(width / max(radius_px, 1.0)))
-    return resized(resized(array, small, Image.Resampling.BOX), (height, width))
+    return resized(resized(array, small, Image.Resampling.HAMMING), (height, width))
 
 
 def noise(rng: np.random.Generator, size: Size, grain_px: float, octaves: int = 3, *, stretch: float = 1.0) -> Array:
@@ -134,24 +139,31 @@ class Relief:
         """1 where any shape is, else 0."""
         return (self.material >= 0).astype(np.float32)
 
-    def normals(self, softness_px: float) -> tuple[Array, Array]:
-        """Unit normals [H,W,3] (right, up, towards the viewer) and how enclosed each place is [H,W], 0..1."""
-        mask = self.mask()
-        height = np.where(mask > 0, self.height, 0)
-        smooth = 0.65 * blurred(height, softness_px) / (blurred(mask, softness_px) + 1e-3) + 0.35 * height
-        down, across = np.gradient(smooth)
-        normal = np.stack([np.clip(-across, -2.5, 2.5), np.clip(down, -2.5, 2.5), np.ones_like(down)], axis=-1)
+    def normals(self, softness_px: float, step: int = 1) -> tuple[Array, Array]:
+        """Unit normals [H,W,3] (right, up, towards the viewer) and how enclosed each place is [H,W], 0..1.
+
+        With ``step`` n, at every n-th row and column only; ``softness_px`` rounds the creases between shapes.
+        """
+        mask = self.mask()[::step, ::step]
+        height = (np.where(mask > 0, self.height[::step, ::step], 0) / step).astype(np.float32)
+        soft = softness_px / step
+        around = blurred(height, 5 * soft) / (blurred(mask, 5 * soft) + 1e-3)
+        depth = around - height
+        # A near head before a far back is a cliff that no blur makes round: its height is limited first.
+        height = (around - np.clip(depth, -6 * soft, 6 * soft)) * mask
+        mean = blurred(height, soft) / (blurred(mask, soft) + 1e-3)
+        # Beyond the outline the surface runs on, or every figure would have a dark rim.
+        down, across = np.gradient(0.65 * mean + 0.35 * np.where(mask > 0, height, mean))
+        normal = np.stack([np.clip(-across, -1.8, 1.8), np.clip(down, -1.8, 1.8), np.ones_like(down)], axis=-1)
         normal /= np.sqrt((normal * normal).sum(axis=-1, keepdims=True))
-        wide = 5 * softness_px
-        around = blurred(height, wide) / (blurred(mask, wide) + 1e-3)
-        return normal, smoothstep(around - height, 0, 4 * wide) * mask
+        return normal, smoothstep(depth, 0, 20 * soft) * mask
 
 
-def shaded(colour: Array, normal: Array, enclosed: Array, light: Light) -> Array:
-    """Colour under soft sunlight, a sky that is brighter above, and darkness in folds."""
+def lighting(normal: Array, enclosed: Array, light: Light) -> Array:
+    """What falls on a surface [H,W,3]: soft sunlight, a sky that is brighter above, darkness in folds."""
     facing = np.clip((normal @ light.direction + 0.25) / 1.25, 0, 1)
     above = 0.68 + 0.32 * normal[..., 1]
-    return colour * (facing[..., None] * light.sun + above[..., None] * light.sky) * (1 - 0.6 * enclosed)[..., None]
+    return (facing[..., None] * light.sun + above[..., None] * light.sky) * (1 - 0.5 * enclosed)[..., None]
 
 
 def _shifted(array: Array, down: Array, across: Array) -> Array:
@@ -162,14 +174,14 @@ def _shifted(array: Array, down: Array, across: Array) -> Array:
 
 def fuzzy(layer: Array, rng: np.random.Generator, hair_px: Array) -> Array:
     """A layer [H,W,C] with its outlines frayed into hair, ``hair_px`` [H,W] long."""
-    down, across = (noise(rng, layer.shape[:2], 3.5, 2) * hair_px for _ in range(2))
+    down, across = (noise(rng, layer.shape[:2], 2.5, 1) * hair_px for _ in range(2))
     return _shifted(layer, down, across)
 
 
 def streaks(rng: np.random.Generator, direction: Array) -> Array:
     """Fur: fine noise [H,W] smeared along ``direction`` [H,W,2] (right, down), deviation 1."""
-    grain = noise(rng, direction.shape[:2], 3, 2)
-    total = sum((_shifted(grain, k * direction[..., 1], k * direction[..., 0]) for k in (-4, -2, 2)), grain)
+    grain = noise(rng, direction.shape[:2], 1.6, 1)
+    total = sum((_shifted(grain, k * direction[..., 1], k * direction[..., 0]) for k in (-2, -1, 1, 2)), grain)
     return total / (total.std() + 1e-6)
 
 
@@ -225,7 +237,7 @@ def _backdrop(rng: np.random.Generator) -> Array:
     value = slope + 0.04 * noise(rng, _SCENE, 50)
     picture = np.broadcast_to(base, (*_SCENE, 3))
     if kind == "sky":
-        picture = mixed(picture, np.float32([0.92] * 3), smoothstep(noise(rng, _SCENE, 50, 4), 0.0, 1.8) * 0.8)
+        picture = mixed(picture, vector(0.92, 0.92, 0.92), smoothstep(noise(rng, _SCENE, 50, 4), 0.0, 1.8) * 0.8)
         hills = SIDE_PX * rng.uniform(0.2, 0.5) + 7 * noise(rng, _SCENE, 50)[:1]
         picture = mixed(picture, _pick(rng, BACKDROPS["foliage"]), smoothstep(rows - hills, 0, 3))
     elif kind == "foliage":
@@ -256,15 +268,15 @@ def scenery(rng: np.random.Generator, horizon: float, light: Light) -> Array:
         foot, x = rng.uniform(horizon + 4, max(SIDE_PX, horizon + 10)), rng.uniform(0, SIDE_PX)
         size = (6 + 0.28 * (foot - horizon)) * rng.uniform(0.4, 1.0)
         reach = size * rng.uniform(0.2, 2.5)
-        end = np.float32([reach, -0.2 * size, 0] if rng.random() < 0.6 else [0, reach, 0])
+        end = vector(reach, -0.2 * size, 0) if rng.random() < 0.6 else vector(0, reach, 0)
         relief = Relief(_SCENE, np.eye(3, dtype=np.float32), 1.0, (x, foot - size))
-        relief.add(Shape(np.zeros(3, np.float32), end, size, size * rng.uniform(0.6, 1.0), 0, end))
+        relief.add(Shape(vector(0, 0, 0), end, size, size * rng.uniform(0.6, 1.0), 0, end))
         normal, enclosed = relief.normals(3)
-        surface = _pick(rng, THINGS) * (1 + 0.12 * grain)
+        surface = _pick(rng, THINGS) * (1 + 0.12 * grain) * lighting(normal, enclosed, light)
         middle = x + end[0] / 2
         dark = np.exp(-(((columns - middle) / (size + end[0] / 2)) ** 2) - ((rows - foot) / (0.3 * size)) ** 2)
         scene = scene * (1 - 0.5 * dark[..., None])
-        scene = mixed(scene, shaded(surface, normal, enclosed, light), blurred(relief.mask(), 1.2))
+        scene = mixed(scene, surface, blurred(relief.mask(), 1.2))
     return scene
 
 
@@ -281,14 +293,14 @@ def cast_shadow(mask: Array, foot_row: float, light: Light) -> Array:
 def photographed(picture: Array, rng: np.random.Generator) -> Image.Image:
     """A picture as a camera hands it over: exposure, white balance, vignette, sometimes grey or out of focus, grain."""
     warm, green = rng.normal(0.02, 0.035), rng.normal(0, 0.012)
-    cast = np.float32([1 + warm, 1 + green, 1 - warm])
+    cast = vector(1 + warm, 1 + green, 1 - warm)
     rows, columns = grid(picture.shape[:2])
     away = ((rows / SIDE_PX - 0.5) ** 2 + (columns / SIDE_PX - 0.5) ** 2) * rng.uniform(0, 0.8)
-    exposed = np.maximum(picture * cast * (rng.uniform(0.9, 1.3) * (1 - away[..., None])), 0)
+    exposed = np.maximum(picture * cast * (rng.uniform(1.0, 1.35) * (1 - away[..., None])), 0)
     # Bright parts roll off as film does instead of clipping to flat white.
     exposed = np.clip(1.12 - 1.12 * np.exp(-exposed * 1.5), 0, 1) ** rng.uniform(0.85, 1.1)
     if rng.random() < 0.05:
-        exposed = np.repeat(exposed @ np.float32([[0.3], [0.59], [0.11]]), 3, axis=2)
+        exposed = np.repeat((exposed @ vector(0.3, 0.59, 0.11))[..., None], 3, axis=2)
     image = Image.fromarray((exposed * 255).astype(np.uint8))
     if rng.random() < 0.2:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))

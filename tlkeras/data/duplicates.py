@@ -23,6 +23,9 @@ MIN_MIXED_BITS = 24
 _SIDE = 16
 _BLOCK = 1 << 20
 
+_Pair = tuple[np.ndarray, np.ndarray]
+_Pairs = Iterator[_Pair]
+
 
 def dhash(pixels: np.ndarray) -> bytes:
     """The 32 bytes of the difference hash of uint8 ``[H, W, 3]`` pixels."""
@@ -37,7 +40,7 @@ def informative(hashes: np.ndarray) -> np.ndarray:
     return (ones >= MIN_MIXED_BITS) & (ones <= HASH_BITS - MIN_MIXED_BITS)
 
 
-def near_pairs(hashes: np.ndarray, near_bits: int = NEAR_BITS) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def near_pairs(hashes: np.ndarray, near_bits: int = NEAR_BITS) -> _Pairs:
     """All pairs of informative hashes that differ in at most ``near_bits`` of 256 bits.
 
     ``hashes``: uint8 ``[N, 32]``. Yields index arrays ``(i, j)``, int64, ``i < j``, in pieces; a pair may come
@@ -54,23 +57,24 @@ def near_pairs(hashes: np.ndarray, near_bits: int = NEAR_BITS) -> Iterator[tuple
     words = hashes.view(np.uint64)
     bands = [_order(keys) for keys in _bands(hashes, near_bits + 1)]
     candidates = sum(int((runs * (runs - 1) // 2).sum()) for *_, runs in bands)
-    pieces = _all_pairs(len(chosen))
-    if candidates < len(chosen) * (len(chosen) - 1) // 2:
-        pieces = (piece for order, keys, _ in bands for piece in _pairs_in_runs(order, keys))
+    pieces: _Pairs
+    # A candidate is gathered from two places, which takes some three times as long as one within a block.
+    if 3 * candidates < len(chosen) * (len(chosen) - 1) // 2:
+        pieces = (piece for order, keys, _ in bands for piece in _pairs_in_runs(words, order, keys, near_bits))
+    else:
+        pieces = _pairs_in_blocks(words, near_bits)
     for i, j in pieces:
-        near = np.bitwise_count(words[i] ^ words[j]).sum(axis=1, dtype=np.int64) <= near_bits
-        if near.any():
-            first, second = chosen[i[near]], chosen[j[near]]
-            yield np.minimum(first, second), np.maximum(first, second)
+        if len(i):
+            yield np.minimum(chosen[i], chosen[j]), np.maximum(chosen[i], chosen[j])
 
 
-def joined(n: int, pairs: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def joined(n: int, pairs: _Pairs) -> np.ndarray:
     """Group numbers int64 ``[n]``: images linked by a chain of pairs share one, numbered by first appearance."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     groups = np.arange(n)
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    kept: list[_Pair] = []
 
     def join() -> np.ndarray:
         i, j = (np.concatenate(side) for side in zip(*kept, strict=True))
@@ -108,8 +112,8 @@ def _order(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return order, keys[order], np.bincount(keys)
 
 
-def _pairs_in_runs(order: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every pair within a run of equal keys: neighbours first, then those two apart, and so on."""
+def _pairs_in_runs(words: np.ndarray, order: np.ndarray, keys: np.ndarray, near_bits: int) -> _Pairs:
+    """Near pairs within each run of equal keys: neighbours first, then those two apart, and so on."""
     at = np.arange(len(keys) - 1)
     for apart in range(1, len(keys)):
         at = at[at < len(keys) - apart]
@@ -117,13 +121,18 @@ def _pairs_in_runs(order: np.ndarray, keys: np.ndarray) -> Iterator[tuple[np.nda
         if not len(at):
             return
         for start in range(0, len(at), _BLOCK):
-            piece = at[start : start + _BLOCK]
-            yield order[piece], order[piece + apart]
+            i, j = order[at[start : start + _BLOCK]], order[at[start : start + _BLOCK] + apart]
+            near = np.bitwise_count(words[i] ^ words[j]).sum(axis=1, dtype=np.int64) <= near_bits
+            yield i[near], j[near]
 
 
-def _all_pairs(n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    rows = max(1, _BLOCK // n)
-    for start in range(0, n, rows):
-        i, j = np.meshgrid(np.arange(start, min(n, start + rows)), np.arange(start + 1, n), indexing="ij")
-        wanted = i < j
-        yield i[wanted], j[wanted]
+def _pairs_in_blocks(words: np.ndarray, near_bits: int) -> _Pairs:
+    """Near pairs by comparing each with each, some rows with all later columns at a time."""
+    rows = max(1, _BLOCK // 4 // len(words))
+    for start in range(0, len(words), rows):
+        # 256 differing bits do not fit into 8 bits; wider types are slower.
+        apart = np.zeros((min(rows, len(words) - start), len(words) - start), np.uint16)
+        for word in words.T:
+            apart += np.bitwise_count(word[start : start + rows, None] ^ word[None, start:])
+        i, j = np.nonzero(apart <= near_bits)
+        yield start + i[i < j], start + j[i < j]

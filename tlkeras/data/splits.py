@@ -67,9 +67,11 @@ def split(
         ordered = sorted(members, key=lambda group: min(_score(seed, keys[i], dataset.paths[i]) for i in group))
         n = sum(len(group) for group in ordered)
         if carve_test:
-            ordered = _carve(splits, ordered, "test", _share(test_fraction, n))
+            # One group is left for training, and one for validation where there are three.
+            spared = 2 if carve_validation and len(ordered) > 2 else 1
+            ordered = _carve(splits, ordered, "test", _share(test_fraction, n), spared)
         if carve_validation:
-            _carve(splits, ordered[::-1], "validation", _share(validation_fraction, n))
+            _carve(splits, ordered[::-1], "validation", _share(validation_fraction, n), 1)
     return dataset.with_splits(splits)
 
 
@@ -88,16 +90,16 @@ def _share(fraction: float, n: int) -> int:
     return max(1, round(fraction * n))
 
 
-def _carve(splits: np.ndarray, ordered: list[list[int]], name: str, wanted: int) -> list[list[int]]:
-    """Move groups, from the front, into a split until it has ``wanted`` images; returns the groups left in train."""
-    if len(ordered) < 2:
+def _carve(splits: np.ndarray, ordered: list[list[int]], name: str, wanted: int, spared: int) -> list[list[int]]:
+    """Move groups, from the front, into a split until it has ``wanted`` images; ``spared`` groups or more are left."""
+    if len(ordered) <= spared:
         return ordered
     # When all are larger than the share the smallest goes: a split that lacks the class is worse.
     wanted = max(wanted, min(map(len, ordered)))
     left: list[list[int]] = []
     for at, group in enumerate(ordered):
-        is_last_for_train = not left and at == len(ordered) - 1
-        if len(group) <= wanted and not is_last_for_train:
+        others = len(left) + len(ordered) - at - 1
+        if len(group) <= wanted and others >= spared:
             splits[group] = name
             wanted -= len(group)
         else:

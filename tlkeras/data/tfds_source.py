@@ -7,6 +7,7 @@ TFDS itself would try for minutes.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import re
@@ -100,7 +101,7 @@ def reachable(url: str) -> bool:
         except urllib.error.HTTPError:
             # A refusal is an answer.
             answers.append(True)
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             answers.append(False)
 
     # In a thread, as looking up a host's name has no time limit of its own.
@@ -126,6 +127,8 @@ def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any
     with _tfds_errors(str(request), "Check its config and version."):
         builder = tfds.builder(str(request), data_dir=root)
     tfds_files.features_of(builder)
+    # builder.is_prepared() would tell the same, with a warning.
+    is_prepared = (Path(builder.data_dir) / "dataset_info.json").is_file()
     archives = dict(builder.url_infos or {})
     folders = [Path(manual_dir).expanduser()] if manual_dir else []
     folders += [root / "downloads" / "manual", root]
@@ -134,7 +137,7 @@ def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any
     missing = {
         url: info
         for url, info in archives.items()
-        if not builder.is_prepared()
+        if not is_prepared
         and not (folder / _file_name(url, info)).is_file()
         and not _was_downloaded(root, request.name, url, info)
     }

@@ -93,9 +93,10 @@ def examine(data: bytes, limits: Limits) -> Content:
         return Content(reason=error.reason, detail=str(error))
     doubts = []
     height, width = image.pixels.shape[:2]
-    # A grid of at most some 512 × 512 pixels, or the statistics of a panorama would take gigabytes.
-    sample = image.pixels[:: max(1, height // 256), :: max(1, width // 256)]
-    if float(sample.std(axis=(0, 1)).max()) < UNIFORM_STD_255:
+    # A grid of some 64 × 64 pixels tells as much as all of a panorama, which would take gigabytes.
+    sample = image.pixels[:: max(1, height // 64), :: max(1, width // 64)]
+    # One row for each colour: NumPy is ten times slower along short, scattered axes.
+    if float(np.ascontiguousarray(sample.reshape(-1, 3).T, np.float32).std(axis=1).max()) < UNIFORM_STD_255:
         doubts.append(("uniform", "almost one colour"))
     if min(image.width, image.height) < SMALL_PX:
         doubts.append(("small", f"only {image.width} × {image.height} pixels"))
