@@ -39,7 +39,9 @@ lint: $(READY)  ## style and types
 
 bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_ASSETS)
 	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.heads
+	$(BIN)/python -m benchmarks.inputs
 
 clean:  ## remove the environment and what tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -67,7 +67,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write plain values as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # File names need not be UTF-8; JSON must be.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def sha256_of(path: str | Path) -> str:

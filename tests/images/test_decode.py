@@ -1,6 +1,7 @@
 """The decoder in Python: types by content, repairs, limits, and Pillow as the oracle for orientation."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -87,6 +88,12 @@ def test_limits_hold_before_pixels_are_decoded(tmp_path):
         read_bytes(path, Limits(max_bytes=100))
     with pytest.raises(ImageError, match="at most 100 bytes"):
         decode(bomb, Limits(max_bytes=100))
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="no regular file"):
+        read_bytes(tmp_path / "pipe.jpg")
 
 
 def test_a_file_that_is_not_there_and_a_folder(tmp_path):

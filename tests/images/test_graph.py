@@ -46,6 +46,9 @@ def strange_files():
     yield "png one bit", encode(rgb.convert("1"), "PNG")
     yield "png one bit with a transparent shade", encode(rgb.convert("1"), "PNG", transparency=0)
     yield "png 16 bit", encode(deep, "PNG")
+    damaged = bytearray(encode(rgb, "PNG"))
+    damaged[-14] ^= 0xFF  # the last byte of the pixels' checksum is 13 from the end
+    yield "png with a wrong checksum", bytes(damaged)
     yield "apng", encode(rgb, "PNG", **frames)
     yield "gif", encode(rgb, "GIF")
     yield "gif animated", encode(rgb, "GIF", **frames)
@@ -68,7 +71,7 @@ def strange_files():
 def test_same_pixels_as_python_or_refused_as_the_audit_says(name, data, decode_in_graph):
     image = decode(data)
     if image.unserved:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"served graph|not a JPEG"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"served graph|not a JPEG|Invalid PNG"):
             decode_in_graph(data)
     else:
         np.testing.assert_array_equal(decode_in_graph(data).numpy(), image.pixels)

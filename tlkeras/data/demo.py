@@ -9,14 +9,13 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tlkeras.data import drawing
-from tlkeras.data.drawing import OVERSAMPLE, SIDE_PX, Array, Light, Relief, Shape, mixed, smoothstep, vector
+from tlkeras.data.drawing import OVERSAMPLE, SIDE_PX, Array, Figure, Light, Relief, mixed, smoothstep, vector
 from tlkeras.errors import ConfigError, StorageError
 from tlkeras.storage import cache_root, staged_folder
 
@@ -25,7 +24,7 @@ CLASSES = ("cat", "dog", "rabbit", "zebra")
 CUT_OFF, EMPTY, TURNED = "cat/cut_off.jpg", "dog/empty.jpg", "rabbit/turned.jpg"
 # Part of the folder's name: raise it when the same seed would no longer give the same pictures.
 RECIPE = "v1"
-_PNG_EVERY = 12
+_PNG_EVERY = 6
 
 BODY, LEG, HEAD, EAR, TAIL, MANE, BIB, MUZZLE, PAW, TIP, INNER_EAR, NOSE, DARK, TONGUE, EYE, WHISKER = range(16)
 FURS = BLACK, CHARCOAL, GREY, BROWN, TAN, GINGER, CREAM, WHITE = [
@@ -38,97 +37,8 @@ MARKINGS = {
     "rabbit": ("solid", "solid", "bib", "patches", "spots", "tabby"),
     "zebra": ("zebra",),
 }
-Joint = tuple[float, float, float, float]
 
 
-@dataclass
-class Figure:
-    """An animal in space: x towards its front, y up from the ground, z to its left; a body is about 1.5 long.
-
-    New rods are placed in a frame of their own: turned by ``turn`` [3,3], enlarged by ``size``, moved to ``origin``.
-    """
-
-    shapes: list[Shape] = field(default_factory=list)
-    turn: Array = field(default_factory=lambda: np.eye(3, dtype=np.float32))
-    origin: Array = field(default_factory=lambda: np.zeros(3, np.float32))
-    size: float = 1.0
-
-    def rods(self, material: int, *joints: Joint, both: bool = False, axis: tuple[float, ...] = ()) -> None:
-        """A chain of rods through joints (x, y, z, radius); ``both`` adds its mirror image; one joint is a ball."""
-        for side in (1, -1) if both else (1,):
-            ends = [self.turn @ vector(x, y, z * side) * self.size + self.origin for x, y, z, _ in joints]
-            radii = [joint[3] * self.size for joint in joints]
-            for first in range(max(len(joints) - 1, 1)):
-                last = min(first + 1, len(joints) - 1)
-                way = self.turn @ vector(*axis) if axis else ends[last] - ends[first]
-                way = way / (np.linalg.norm(way) + 1e-6)
-                self.shapes.append(Shape(ends[first], ends[last], radii[first], radii[last], material, way))
-
-
-def _cat_head(f: Figure, rng: np.random.Generator) -> None:
-    wide, tall = rng.uniform(0.9, 1.15), rng.uniform(0.85, 1.15)
-    f.rods(HEAD, (-0.1, 0, 0, 0.95), (0.1, 0, 0, 0.93), axis=(0, 0.3, 1))
-    f.rods(HEAD, (0.3, -0.3, 0.42 * wide, 0.58), both=True, axis=(0, 1, 0.3))
-    f.rods(MUZZLE, (0.84, -0.36, 0.2, 0.32), both=True)
-    f.rods(MUZZLE, (0.72, -0.62, 0, 0.28))
-    f.rods(HEAD, (0.55, 0.3, 0, 0.4), (0.98, -0.14, 0, 0.2), axis=(0, 0.2, 1))
-    f.rods(NOSE, (1.12, -0.16, 0.05, 0.08), (1.12, -0.16, -0.05, 0.08))
-    f.rods(NOSE, (1.14, -0.2, 0, 0.06), (1.13, -0.27, 0, 0.03))
-    f.rods(DARK, (1.13, -0.3, 0, 0.035), (1.12, -0.42, 0, 0.035), (1.05, -0.55, 0.2, 0.03), both=True)
-    f.rods(EYE, (0.79, 0.1, 0.40 * wide, 0.21), both=True)
-    for lift in (0.15, -0.12, -0.4):
-        f.rods(WHISKER, (0.95, -0.3 + 0.2 * lift, 0.35, 0.014), (0.95, -0.3 + lift, 1.3, 0.01), both=True)
-    f.rods(EAR, (-0.1, 0.55, 0.52, 0.46), (-0.1, 1.42 * tall, 0.80, 0.05), both=True)
-    f.rods(INNER_EAR, (0.16, 0.62, 0.53, 0.30), (0.0, 1.26 * tall, 0.76, 0.03), both=True)
-
-
-def _dog_head(f: Figure, rng: np.random.Generator) -> None:
-    snout, heavy = rng.uniform(0.7, 1.4), rng.uniform(0.85, 1.15)
-    front = 0.55 + snout
-    f.rods(HEAD, (-0.15, 0, 0, 0.92), (0.25, 0.02, 0, 0.82), axis=(0, 0.3, 1))
-    f.rods(HEAD, (0.45, -0.2, 0, 0.6 * heavy), (front, -0.34, 0, 0.36 * heavy), axis=(1, 0, 0))
-    f.rods(MUZZLE, (front - 0.25, -0.42, 0.12, 0.36 * heavy), (front + 0.05, -0.36, 0.1, 0.32 * heavy), both=True)
-    f.rods(MUZZLE, (0.5, -0.62, 0, 0.3), (front - 0.1, -0.68, 0, 0.2))
-    f.rods(NOSE, (front + 0.28, -0.16, 0.1, 0.17), (front + 0.28, -0.16, -0.1, 0.17))
-    f.rods(DARK, (front + 0.36, -0.3, 0, 0.04), (front + 0.3, -0.52, 0, 0.04), (0.6, -0.58, 0.46, 0.035), both=True)
-    f.rods(EYE, (0.78, 0.24, 0.40, 0.165), both=True)
-    if rng.random() < 0.45:
-        f.rods(TONGUE, (front - 0.2, -0.72, 0, 0.2), (front + 0.12, -1.1, 0, 0.17))
-    if rng.random() < 0.92:
-        drop = rng.uniform(0.35, 0.95)
-        f.rods(EAR, (-0.2, 0.62, 0.62, 0.26), (-0.1, 0.35, 1.0, 0.3), (0.1, -drop, 1.06, 0.3 * heavy), both=True)
-    else:
-        f.rods(EAR, (-0.25, 0.6, 0.55, 0.36), (-0.3, 1.5, 0.72, 0.06), both=True)
-        f.rods(INNER_EAR, (-0.02, 0.68, 0.56, 0.24), (-0.18, 1.36, 0.7, 0.03), both=True)
-
-
-def _rabbit_head(f: Figure, rng: np.random.Generator) -> None:
-    f.rods(HEAD, (-0.15, 0, 0, 0.9), (0.55, -0.15, 0, 0.66), axis=(0, 0.3, 1))
-    f.rods(HEAD, (0.35, -0.32, 0.35, 0.5), both=True)
-    f.rods(MUZZLE, (0.98, -0.34, 0.14, 0.3), both=True)
-    f.rods(NOSE, (1.24, -0.2, 0.05, 0.07), (1.24, -0.2, -0.05, 0.07))
-    f.rods(DARK, (1.25, -0.28, 0, 0.03), (1.22, -0.42, 0, 0.03), (1.1, -0.52, 0.14, 0.03), both=True)
-    f.rods(EYE, (0.5, 0.2, 0.60, 0.22), both=True)
-    long, apart, back = rng.uniform(2.6, 3.3), rng.uniform(0.3, 0.8), rng.uniform(-1.0, -0.1)
-    tip, middle = (back, long, apart, 0.1), (back * 0.4 - 0.1, 0.55 * long + 0.3, 0.6 * apart + 0.2, 0.34)
-    f.rods(EAR, (-0.25, 0.6, 0.34, 0.26), middle, tip, both=True)
-    inner = (middle[0] + 0.16, middle[1], middle[2], 0.24)
-    f.rods(INNER_EAR, (-0.02, 0.8, 0.36, 0.12), inner, (back + 0.1, long - 0.2, apart, 0.06), both=True)
-
-
-def _zebra_head(f: Figure, rng: np.random.Generator) -> None:
-    f.rods(HEAD, (-0.1, 0, 0, 0.86), (0.5, 0, 0, 0.78), (2.0, -0.35, 0, 0.5), axis=(0.8, 0.6, 0))
-    f.rods(HEAD, (0.1, -0.5, 0, 0.66), (1.2, -0.6, 0, 0.4), axis=(0.8, 0.6, 0))
-    f.rods(MUZZLE, (2.2, -0.4, 0, 0.5), (2.45, -0.5, 0, 0.47))
-    f.rods(DARK, (2.75, -0.28, 0.28, 0.1), both=True)
-    f.rods(DARK, (2.85, -0.7, 0, 0.04), (2.4, -0.8, 0.4, 0.04), both=True)
-    f.rods(EYE, (0.6, 0.3, 0.62, 0.2), both=True)
-    f.rods(EAR, (-0.25, 0.65, 0.45, 0.24), (-0.3, 1.15, 0.62, 0.3), (-0.3, 1.75, 0.62, 0.06), both=True)
-    f.rods(INNER_EAR, (-0.08, 0.8, 0.5, 0.14), (-0.1, 1.15, 0.62, 0.2), (-0.2, 1.6, 0.62, 0.04), both=True)
-    f.rods(MANE, (0.45, 0.75, 0, 0.14), (-0.2, 1.1, 0, 0.2), (-0.8, 0.85, 0, 0.2))
-
-
-HEADS = {"cat": _cat_head, "dog": _dog_head, "rabbit": _rabbit_head, "zebra": _zebra_head}
 # Body length, radius of chest and hip, length and radius of a leg, length of the neck, radius of the head.
 BUILDS = {
     "cat": ((1.2, 1.5), (0.26, 0.34), (0.27, 0.36), (0.45, 0.62), (0.085, 0.11), (0.22, 0.34), (0.28, 0.35)),
@@ -136,15 +46,14 @@ BUILDS = {
     "rabbit": ((0.75, 0.95), (0.28, 0.34), (0.36, 0.46), (0.30, 0.36), (0.08, 0.10), (0.16, 0.24), (0.24, 0.29)),
     "zebra": ((1.4, 1.7), (0.36, 0.43), (0.38, 0.46), (0.85, 1.05), (0.080, 0.10), (0.70, 0.90), (0.20, 0.24)),
 }
-POSES = {"cat": ("stand", "sit", "lie"), "dog": ("stand", "sit", "lie"), "rabbit": ("sit", "lie"), "zebra": ("stand",)}
+POSES = {"cat": ("stand", "sit", "lie"), "dog": ("stand", "sit", "sit"), "rabbit": ("sit", "lie"), "zebra": ("stand",)}
 
 
 def animal(kind: str, head_turn: float, rng: np.random.Generator) -> tuple[Figure, int]:
     """An animal of ``kind`` and the index of its head's first shape; ``head_turn`` in radians to its left."""
-    f = Figure()
+    f = Figure()  # x points to its front, y up from the ground, z to its left; a body is about 1.5 long.
     length, chest, hip, leg, thick, neck, skull = (float(rng.uniform(*bounds)) for bounds in BUILDS[kind])
-    pose = str(rng.choice(POSES[kind]))
-    slope = 0.0
+    pose, slope = str(rng.choice(POSES[kind])), 0.0
     if pose == "stand":
         back, breast = (-length / 2, leg + hip * 0.6), (length / 2, leg + chest * 0.6)
     elif pose == "lie":
@@ -198,8 +107,67 @@ def animal(kind: str, head_turn: float, rng: np.random.Generator) -> tuple[Figur
     # Columns: where the head's own forward, up and left point.
     f.turn = np.stack([ahead, np.cross(left, ahead), left], axis=1)
     f.origin, f.size = vector(top[0] + 0.05, top[1] + skull * 0.25, 0), skull
-    HEADS[kind](f, rng)
+    _head(f, kind, rng)
     return f, first
+
+
+def _head(f: Figure, kind: str, rng: np.random.Generator) -> None:
+    """Add a head of radius 1 around the frame's origin, nose forward."""
+    if kind == "cat":
+        wide, tall = rng.uniform(0.9, 1.15), rng.uniform(0.85, 1.15)
+        f.rods(HEAD, (-0.1, 0, 0, 0.95), (0.1, 0, 0, 0.93), axis=(0, 0.3, 1))
+        f.rods(HEAD, (0.3, -0.3, 0.42 * wide, 0.58), both=True, axis=(0, 1, 0.3))
+        f.rods(MUZZLE, (0.84, -0.36, 0.2, 0.32), both=True)
+        f.rods(MUZZLE, (0.72, -0.62, 0, 0.28))
+        f.rods(HEAD, (0.55, 0.3, 0, 0.4), (0.98, -0.14, 0, 0.2), axis=(0, 0.2, 1))
+        f.rods(NOSE, (1.12, -0.16, 0.05, 0.08), (1.12, -0.16, -0.05, 0.08))
+        f.rods(NOSE, (1.14, -0.2, 0, 0.06), (1.13, -0.27, 0, 0.03))
+        f.rods(DARK, (1.13, -0.3, 0, 0.035), (1.12, -0.42, 0, 0.035), (1.05, -0.55, 0.2, 0.03), both=True)
+        f.rods(EYE, (0.79, 0.1, 0.40 * wide, 0.21), both=True)
+        for lift in (0.15, -0.12, -0.4):
+            f.rods(WHISKER, (0.95, -0.3 + 0.2 * lift, 0.35, 0.014), (0.95, -0.3 + lift, 1.3, 0.01), both=True)
+        f.rods(EAR, (-0.1, 0.55, 0.52, 0.46), (-0.1, 1.42 * tall, 0.80, 0.05), both=True)
+        f.rods(INNER_EAR, (0.16, 0.62, 0.53, 0.30), (0.0, 1.26 * tall, 0.76, 0.03), both=True)
+    elif kind == "dog":
+        snout, heavy = rng.uniform(0.7, 1.4), rng.uniform(0.85, 1.15)
+        front = 0.55 + snout
+        f.rods(HEAD, (-0.15, 0, 0, 0.92), (0.25, 0.02, 0, 0.82), axis=(0, 0.3, 1))
+        f.rods(HEAD, (0.45, -0.2, 0, 0.6 * heavy), (front, -0.34, 0, 0.36 * heavy), axis=(1, 0, 0))
+        f.rods(MUZZLE, (front - 0.25, -0.42, 0.12, 0.36 * heavy), (front + 0.05, -0.36, 0.1, 0.32 * heavy), both=True)
+        f.rods(MUZZLE, (0.5, -0.62, 0, 0.3), (front - 0.1, -0.68, 0, 0.2))
+        f.rods(NOSE, (front + 0.28, -0.16, 0.1, 0.17), (front + 0.28, -0.16, -0.1, 0.17))
+        f.rods(DARK, (front + 0.36, -0.3, 0, 0.04), (front + 0.3, -0.52, 0, 0.04), (0.6, -0.58, 0.46, 0.035), both=True)
+        f.rods(EYE, (0.78, 0.24, 0.40, 0.165), both=True)
+        if rng.random() < 0.45:
+            f.rods(TONGUE, (front - 0.2, -0.72, 0, 0.2), (front + 0.12, -1.1, 0, 0.17))
+        if rng.random() < 0.92:
+            drop = rng.uniform(0.35, 0.95)
+            f.rods(EAR, (-0.2, 0.62, 0.62, 0.26), (-0.1, 0.35, 1.0, 0.3), (0.1, -drop, 1.06, 0.3 * heavy), both=True)
+        else:
+            f.rods(EAR, (-0.25, 0.6, 0.55, 0.36), (-0.3, 1.5, 0.72, 0.06), both=True)
+            f.rods(INNER_EAR, (-0.02, 0.68, 0.56, 0.24), (-0.18, 1.36, 0.7, 0.03), both=True)
+    elif kind == "rabbit":
+        f.rods(HEAD, (-0.15, 0, 0, 0.9), (0.55, -0.15, 0, 0.66), axis=(0, 0.3, 1))
+        f.rods(HEAD, (0.35, -0.32, 0.35, 0.5), both=True)
+        f.rods(MUZZLE, (0.98, -0.34, 0.14, 0.3), both=True)
+        f.rods(NOSE, (1.24, -0.2, 0.05, 0.07), (1.24, -0.2, -0.05, 0.07))
+        f.rods(DARK, (1.25, -0.28, 0, 0.03), (1.22, -0.42, 0, 0.03), (1.1, -0.52, 0.14, 0.03), both=True)
+        f.rods(EYE, (0.5, 0.2, 0.60, 0.22), both=True)
+        long, apart, back = rng.uniform(2.6, 3.3), rng.uniform(0.3, 0.8), rng.uniform(-1.0, -0.1)
+        tip, middle = (back, long, apart, 0.1), (back * 0.4 - 0.1, 0.55 * long + 0.3, 0.6 * apart + 0.2, 0.34)
+        f.rods(EAR, (-0.25, 0.6, 0.34, 0.26), middle, tip, both=True)
+        inner = (middle[0] + 0.16, middle[1], middle[2], 0.24)
+        f.rods(INNER_EAR, (-0.02, 0.8, 0.36, 0.12), inner, (back + 0.1, long - 0.2, apart, 0.06), both=True)
+    else:
+        f.rods(HEAD, (-0.1, 0, 0, 0.86), (0.5, 0, 0, 0.78), (2.0, -0.35, 0, 0.5), axis=(0.8, 0.6, 0))
+        f.rods(HEAD, (0.1, -0.5, 0, 0.66), (1.2, -0.6, 0, 0.4), axis=(0.8, 0.6, 0))
+        f.rods(MUZZLE, (2.2, -0.4, 0, 0.5), (2.45, -0.5, 0, 0.47))
+        f.rods(DARK, (2.75, -0.28, 0.28, 0.1), both=True)
+        f.rods(DARK, (2.85, -0.7, 0, 0.04), (2.4, -0.8, 0.4, 0.04), both=True)
+        f.rods(EYE, (0.6, 0.3, 0.62, 0.2), both=True)
+        f.rods(EAR, (-0.25, 0.65, 0.45, 0.24), (-0.3, 1.15, 0.62, 0.3), (-0.3, 1.75, 0.62, 0.06), both=True)
+        f.rods(INNER_EAR, (-0.08, 0.8, 0.5, 0.14), (-0.1, 1.15, 0.62, 0.2), (-0.2, 1.6, 0.62, 0.04), both=True)
+        f.rods(MANE, (0.45, 0.75, 0, 0.14), (-0.2, 1.1, 0, 0.2), (-0.8, 0.85, 0, 0.2))
 
 
 def _tail(f: Figure, kind: str, root: tuple[float, float], rng: np.random.Generator) -> None:
@@ -227,7 +195,7 @@ def _coat(kind: str, relief: Relief, rng: np.random.Generator) -> Array:
     marking = str(rng.choice(MARKINGS[kind]))
     if marking == "zebra":
         main = (WHITE, WHITE, CREAM, CREAM * 0.85)[rng.integers(4)]
-        deep = (BLACK, BLACK, CHARCOAL, BROWN)[rng.integers(4)]
+        deep = (BLACK, BLACK, BLACK, CHARCOAL, BROWN)[rng.integers(5)]
     table = np.tile(main, (16, 1))
     mark = np.zeros(size, np.float32)
     if marking == "zebra":
@@ -337,12 +305,9 @@ def _write_kind(folder: Path, index: int, seed: int, per_class: int) -> None:
     (folder / kind).mkdir()
     for number in range(per_class):
         rng = np.random.default_rng([seed, index, number])
-        picture = picture_of(kind, rng)
-        path = folder / kind / f"{kind}_{number:03d}"
-        if number % _PNG_EVERY == _PNG_EVERY - 1:
-            picture.save(path.with_suffix(".png"))
-        else:
-            picture.save(path.with_suffix(".jpg"), quality=int(rng.integers(45, 91)))
+        suffix = "png" if number % _PNG_EVERY == _PNG_EVERY - 1 else "jpg"
+        path = folder / kind / f"{kind}_{number:03d}.{suffix}"
+        picture_of(kind, rng).save(path, quality=int(rng.integers(45, 91)))
 
 
 def _write_odd_files(folder: Path, seed: int) -> None:

@@ -6,7 +6,7 @@ that is passed in, so equal generators give equal pictures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,15 @@ from PIL import Image, ImageFilter
 
 Array = NDArray[np.float32]
 Size = tuple[int, int]
+Joint = tuple[float, float, float, float]
 
 SIDE_PX = 160
 OVERSAMPLE = 2  # Figures are drawn this many times larger than the picture and averaged down.
+
+
+def vector(*values: float) -> Array:
+    """A point, direction or colour as float32."""
+    return np.array(values, np.float32)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,27 @@ class Shape:
     radius_b: float
     material: int
     axis: Array
+
+
+@dataclass
+class Figure:
+    """Shapes in space. New rods are turned by ``turn`` [3,3], enlarged by ``size`` and moved to ``origin``."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    turn: Array = field(default_factory=lambda: np.eye(3, dtype=np.float32))
+    origin: Array = field(default_factory=lambda: np.zeros(3, np.float32))
+    size: float = 1.0
+
+    def rods(self, material: int, *joints: Joint, both: bool = False, axis: tuple[float, ...] = ()) -> None:
+        """A chain of rods through joints (x, y, z, radius); ``both`` adds its mirror image; one joint is a ball."""
+        for side in (1, -1) if both else (1,):
+            ends = [self.turn @ vector(x, y, z * side) * self.size + self.origin for x, y, z, _ in joints]
+            radii = [joint[3] * self.size for joint in joints]
+            for first in range(max(len(joints) - 1, 1)):
+                last = min(first + 1, len(joints) - 1)
+                way = self.turn @ vector(*axis) if axis else ends[last] - ends[first]
+                way = way / (np.linalg.norm(way) + 1e-6)
+                self.shapes.append(Shape(ends[first], ends[last], radii[first], radii[last], material, way))
 
 
 @dataclass(frozen=True)
@@ -47,11 +74,6 @@ def random_light(rng: np.random.Generator) -> Light:
     sun = vector(1 + warmth, 1.0, 1 - 1.3 * warmth) * rng.uniform(0.6, 0.95)
     sky = vector(1 - 0.5 * warmth, 1.0, 1 + 0.5 * warmth) * rng.uniform(0.4, 0.6)
     return Light(direction / np.linalg.norm(direction), sun, sky)
-
-
-def vector(*values: float) -> Array:
-    """A point, direction or colour as float32."""
-    return np.array(values, np.float32)
 
 
 def grid(size: Size) -> tuple[Array, Array]:

@@ -180,8 +180,7 @@ class PathSolver:
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Logits float32 [M, K] of rotated rows [M, R] at the strength solved last."""
-        theta = self._theta.astype(np.float32)
-        return np.asarray(rows @ theta[:-1] + theta[-1])
+        return _product(rows, self._theta)
 
     def solve(self, strength: float, *, tolerance_nats: float = TOLERANCE_NATS) -> PathSolver:
         """Minimise the objective for C = ``strength`` by preconditioned L-BFGS; returns itself.
@@ -203,8 +202,7 @@ class PathSolver:
             if -slope < 2 * tolerance_nats:
                 break
             self.steps += 1
-            narrow = direction.astype(np.float32)
-            change = self._rows @ narrow[:-1] + narrow[-1]
+            change = _product(self._rows, direction)
             # decay · (<θ, d> t + <d, d> t² / 2) is the exact change of the penalty.
             linear = decay * _dot(self._theta[:-1], direction[:-1])
             square = decay * _dot(direction[:-1], direction[:-1])
@@ -246,7 +244,11 @@ class PathSolver:
 
     def _gradient(self, residual: np.ndarray, decay: float) -> np.ndarray:
         gradient = np.empty_like(self._theta)
-        gradient[:-1] = self._rows.T @ residual
+        if residual.shape[1] == 2:
+            gradient[:-1, 1] = np.ascontiguousarray(residual[:, 1]) @ self._rows
+            gradient[:-1, 0] = -gradient[:-1, 1]
+        else:
+            gradient[:-1] = self._rows.T @ residual
         gradient[-1] = residual.sum(axis=0, dtype=np.float64)
         gradient /= len(residual)
         gradient[:-1] += decay * self._theta[:-1]
@@ -261,6 +263,19 @@ class PathSolver:
         inverse[:-1] = 1.0 / (self._spread[:, None] * variance + decay)
         inverse[-1] = 1.0 / variance
         return inverse
+
+
+def _product(rows: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Rows [N, R] times all but the last of theta [R + 1, K], plus that last: float32 [N, K].
+
+    Two classes have opposite columns all along, as they start opposite and so are their gradients. One
+    matrix-vector product then does what a product with a thin matrix takes four times as long for.
+    """
+    narrow = theta.astype(np.float32)
+    if narrow.shape[1] == 2:
+        one = rows @ np.ascontiguousarray(narrow[:-1, 1]) + narrow[-1, 1]
+        return np.stack([-one, one], axis=1)
+    return np.asarray(rows @ narrow[:-1] + narrow[-1])
 
 
 def _dot(one: np.ndarray, other: np.ndarray) -> float:

@@ -7,8 +7,10 @@ The type is told by the first bytes, never by the file's name. What a served Ten
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,12 @@ def read_bytes(path: str | Path, limits: Limits = Limits()) -> bytes:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+            raise ImageError(
+                "unreadable", "this is no regular file", received=f"'{path}'"
+            )  # reading would wait for ever
+        size = status.st_size
         if size > limits.max_bytes:
             raise _too_large(f"{size:,} bytes", f"{limits.max_bytes:,} bytes")
         data = path.read_bytes()
@@ -234,6 +241,20 @@ def _ends_early(data: bytes, kind: str) -> bool:
     return False
 
 
+def _checksums_hold(data: bytes) -> bool:
+    """Whether the chunks of a PNG have the CRCs that they carry; Pillow forgives those of pixels."""
+    at = 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4])
+        body, crc = data[at + 4 : at + 8 + length], data[at + 8 + length : at + 12 + length]
+        if len(crc) < 4 or zlib.crc32(body) != struct.unpack(">I", crc)[0]:
+            return False
+        if body[:4] == b"IEND":
+            break
+        at += 12 + length
+    return True
+
+
 def _why_unserved(data: bytes, kind: str, image: Any, orientation: int) -> str:
     if kind not in SERVED_FORMATS:
         return f"{kind.upper()} cannot be decoded inside a served graph"
@@ -245,6 +266,8 @@ def _why_unserved(data: bytes, kind: str, image: Any, orientation: int) -> str:
             return PACKED_BMP
     if kind == "png" and data[24] < 8 and data[25] == 0 and "transparency" in image.info:
         return SHALLOW_KEYED_GREY
+    if kind == "png" and not _checksums_hold(data):
+        return "the PNG file has a wrong checksum, which a served graph does not forgive"
     if kind == "webp" and data[12:16] == b"VP8X" and data[20] & 0x02:
         return ANIMATED_WEBP
     if orientation != 1 and "exif" not in image.info:
