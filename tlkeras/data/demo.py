@@ -140,7 +140,7 @@ def _head(f: Figure, kind: str, rng: np.random.Generator) -> None:
         f.rods(EYE, (0.78, 0.24, 0.40, 0.165), both=True)
         if rng.random() < 0.45:
             f.rods(TONGUE, (front - 0.2, -0.72, 0, 0.2), (front + 0.12, -1.1, 0, 0.17))
-        if rng.random() < 0.92:
+        if rng.random() < 0.95:
             drop = rng.uniform(0.35, 0.95)
             f.rods(EAR, (-0.2, 0.62, 0.62, 0.26), (-0.1, 0.35, 1.0, 0.3), (0.1, -drop, 1.06, 0.3 * heavy), both=True)
         else:
@@ -188,7 +188,7 @@ def _tail(f: Figure, kind: str, root: tuple[float, float], rng: np.random.Genera
 def _coat(kind: str, relief: Relief, rng: np.random.Generator) -> Array:
     """Colour [H,W,3] of an animal before light falls on it."""
     material, size = relief.material, relief.material.shape
-    slow, middle = drawing.noise(rng, size, rng.uniform(45, 80), 2), drawing.noise(rng, size, rng.uniform(13, 22), 2)
+    slow, middle = drawing.noise(rng, size, rng.uniform(45, 80), 1), drawing.noise(rng, size, rng.uniform(13, 22), 2)
     main, other = (FURS[index] for index in rng.choice(len(FURS), 2, replace=False))
     pale, deep = 0.3 * main + 0.7 * (WHITE if rng.random() < 0.5 else CREAM), main * rng.uniform(0.35, 0.6)
     dark, skin = BLACK * rng.uniform(0.5, 1.5), vector(0.72, 0.5, 0.46) * rng.uniform(0.6, 1.1)
@@ -246,8 +246,8 @@ def _eyes(colour: Array, relief: Relief, figure: Figure, rng: np.random.Generato
 
 def picture_of(kind: str, rng: np.random.Generator) -> Image.Image:
     """One picture, RGB, drawing.SIDE_PX square, of an animal of ``kind`` (one of CLASSES) somewhere, somehow."""
-    light, close = drawing.random_light(rng), rng.random() < 0.65
-    turn = np.radians(rng.normal(90, 35) if close else rng.uniform(15, 165))
+    light, close = drawing.random_light(rng), rng.random() < 0.7
+    turn = np.radians(rng.normal(90, 30) if close else rng.uniform(15, 165))
     pitch = np.radians(rng.uniform(3, 22))
     right, level = vector(np.cos(turn), 0, -np.sin(turn)), vector(np.sin(turn), 0, np.cos(turn))
     viewer = level * float(np.cos(pitch)) + vector(0, np.sin(pitch), 0)

@@ -136,10 +136,12 @@ class Relief:
         a, b = self.view @ shape.a * self.scale, self.view @ shape.b * self.scale
         ra, rb = shape.radius_a * self.scale, shape.radius_b * self.scale
         axis = self.view @ shape.axis / self.scale
-        pieces = [(a, b, ra, rb)]
-        if np.hypot(b[0] - a[0], b[1] - a[1]) < ra + rb:
-            # Seen nearly end-on, the rod's formula loses the nearer end.
-            pieces += [(a, a, ra, ra), (b, b, rb, rb)]
+        # Seen nearly end-on, the rod's formula loses the nearer ball; where one ball hides behind the other, it fails.
+        apart = np.hypot(b[0] - a[0], b[1] - a[1])
+        near = (a, a, ra, ra) if a[2] + ra > b[2] + rb else (b, b, rb, rb)
+        pieces = [near] if shape.a is shape.b else [(a, a, ra, ra), (b, b, rb, rb)]
+        if apart > abs(ra - rb) and shape.a is not shape.b:
+            pieces = [(a, b, ra, rb), near] if apart < ra + rb else [(a, b, ra, rb)]
         for (x0, y0, z0), (x1, y1, z1), r0, r1 in pieces:
             top, bottom = int(self.centre[1] - max(y0 + r0, y1 + r1)), int(self.centre[1] - min(y0 - r0, y1 - r1)) + 2
             left, right = int(self.centre[0] + min(x0 - r0, x1 - r1)), int(self.centre[0] + max(x0 + r0, x1 + r1)) + 2
@@ -153,9 +155,8 @@ class Relief:
             nearer = (inside > 0) & (height > self.height[window])
             np.copyto(self.height[window], height, where=nearer)
             np.copyto(self.material[window], shape.material, where=nearer)
-            np.copyto(
-                self.along[window], x * axis[0] + y * axis[1] + height * axis[2], where=nearer, casting="same_kind"
-            )
+            along = x * axis[0] + y * axis[1] + height * axis[2]
+            np.copyto(self.along[window], along, where=nearer, casting="same_kind")
 
     def mask(self) -> Array:
         """1 where any shape is, else 0."""
@@ -239,7 +240,7 @@ def _ground(rng: np.random.Generator, horizon: float) -> Array:
     near = smoothstep(rows - horizon, 0, 45)
     across = (columns - SIDE_PX * rng.uniform(0.3, 0.7)) * depth
     texture = noise(rng, _SCENE, 7, 3)[(depth * 45).astype(np.intp) % SIDE_PX, (across * 0.6).astype(np.intp) % SIDE_PX]
-    value = 0.13 * texture * near + 0.07 * noise(rng, _SCENE, 40)
+    value = 0.13 * texture * near + 0.07 * noise(rng, _SCENE, 40, 1)
     if kind == "planks":
         board = np.floor(across / 16)
         seam = np.abs(across / 16 - board - 0.5) > 0.46
@@ -256,7 +257,7 @@ def _backdrop(rng: np.random.Generator) -> Array:
     base, other = _pick(rng, BACKDROPS[kind]), _pick(rng, BACKDROPS[kind])
     rows, columns = grid(_SCENE)
     slope = (rows / SIDE_PX - 0.5) * rng.uniform(-0.4, 0.4) + (columns / SIDE_PX - 0.5) * rng.uniform(-0.4, 0.4)
-    value = slope + 0.04 * noise(rng, _SCENE, 50)
+    value = slope + 0.04 * noise(rng, _SCENE, 50, 1)
     picture = np.broadcast_to(base, (*_SCENE, 3))
     if kind == "sky":
         picture = mixed(picture, vector(0.92, 0.92, 0.92), smoothstep(noise(rng, _SCENE, 50, 4), 0.0, 1.8) * 0.8)
@@ -285,7 +286,7 @@ def scenery(rng: np.random.Generator, horizon: float, light: Light) -> Array:
     rows, columns = grid(_SCENE)
     scene = mixed(_backdrop(rng), _ground(rng, horizon), smoothstep(rows - horizon + 0 * columns, -1, 1))
     scene = scene * (light.sun * 0.7 + light.sky)
-    grain = noise(rng, _SCENE, 9)[..., None]
+    grain = noise(rng, _SCENE, 9, 2)[..., None]
     for _ in range(rng.integers(0, 4)):
         foot, x = rng.uniform(horizon + 4, max(SIDE_PX, horizon + 10)), rng.uniform(0, SIDE_PX)
         size = (6 + 0.28 * (foot - horizon)) * rng.uniform(0.4, 1.0)
@@ -321,11 +322,11 @@ def photographed(picture: Array, rng: np.random.Generator) -> Image.Image:
     exposed = np.maximum(picture * cast * (rng.uniform(1.0, 1.35) * (1 - away[..., None])), 0)
     # Bright parts roll off as film does instead of clipping to flat white.
     exposed = np.clip(1.12 - 1.12 * np.exp(-exposed * 1.5), 0, 1) ** rng.uniform(0.85, 1.1)
-    if rng.random() < 0.05:
+    if rng.random() < 0.03:
         exposed = np.repeat((exposed @ vector(0.3, 0.59, 0.11))[..., None], 3, axis=2)
     image = Image.fromarray((exposed * 255).astype(np.uint8))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
     sharp = np.asarray(image, np.float32)
     grain = rng.standard_normal(sharp.shape, np.float32) * 0.5 + rng.standard_normal((*sharp.shape[:2], 1), np.float32)
-    return Image.fromarray(np.clip(sharp + grain * rng.uniform(0.5, 2.5), 0, 255).round().astype(np.uint8))
+    return Image.fromarray(np.clip(sharp + grain * rng.uniform(0.5, 2.2), 0, 255).round().astype(np.uint8))
