@@ -36,12 +36,12 @@ def sklearn_head(train_X, train_y, test_X, test_y, seed: int) -> tuple[float, fl
 
 
 def our_head(train_X, train_y, test_X, test_y, class_count: int, seed: int) -> tuple[float, float]:
+    from tlkeras.heads.linear import unit_rows
     from tlkeras.heads.search import search_linear
 
     started = time.perf_counter()
-    empty = train_X[:0], train_y[:0]
-    result = search_linear(train_X, train_y, *empty, class_count, seed=seed)
-    accuracy = float((result.head.logits(test_X).argmax(axis=1) == test_y).mean())
+    result = search_linear(unit_rows(train_X), train_y, None, None, class_count, seed=seed)
+    accuracy = float((result.head.logits(unit_rows(test_X)).argmax(axis=1) == test_y).mean())
     return accuracy, time.perf_counter() - started
 
 

@@ -25,7 +25,7 @@ from tlkeras.images.decode import read_bytes
 from tlkeras.images.resize import check_fit
 from tlkeras.storage import sha256_of, staged_folder, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "classifier.json"
 WEIGHTS_FILE = "weights.safetensors"
 VERSIONED_PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "pillow", "onnxruntime", "openvino")

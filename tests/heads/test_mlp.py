@@ -4,7 +4,7 @@ import pytest
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.build import build_head
 from tlkeras.heads.config import HeadConfig
-from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.linear import LinearHead, unit_rows
 from tlkeras.heads.mlp import build_mlp, fit_mlp, linear_model
 
 RINGS = HeadConfig("mlp", (32,), 0.1)
@@ -61,7 +61,7 @@ def test_is_rebuilt_from_its_config():
 @pytest.mark.parametrize(
     ("config", "names"),
     [
-        (HeadConfig(), ["features", "logits"]),
+        (HeadConfig(), ["features", "unit_length", "logits"]),
         (HeadConfig("mlp", (4,), 0.0, False), ["features", "standardise", "dense_1", "relu_1", "logits"]),
         (
             HeadConfig("mlp", (4, 3), 0.5),
@@ -83,7 +83,17 @@ def test_linear_model_equals_the_head():
     rng = np.random.default_rng(0)
     head = LinearHead(rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
     features = rng.normal(size=(5, 6)).astype(np.float32)
-    np.testing.assert_allclose(np.asarray(linear_model(head)(features)), head.logits(features), atol=1e-5)
+    logits = np.asarray(linear_model(head)(features))
+    np.testing.assert_allclose(logits, head.logits(unit_rows(features)), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(linear_model(head)(3 * features)), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e6])
+def test_rows_get_the_length_that_keras_gives_them(unit):
+    import keras
+
+    features = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32) * np.float32(unit)
+    np.testing.assert_allclose(unit_rows(features), keras.layers.UnitNormalization()(features), rtol=1e-5)
 
 
 def test_standardises_with_the_given_statistics():

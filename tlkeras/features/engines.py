@@ -6,6 +6,8 @@ and the engine is dropped, with a warning, when they differ. See ``benchmarks/en
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import os
 import warnings
@@ -44,6 +46,17 @@ class Engine:
 def installed() -> tuple[str, ...]:
     """The engines that this Python can import, the preferred first."""
     return tuple(name for name in ENGINES if importlib.util.find_spec(name))
+
+
+def prepare(network: Any, weights_sha256: str, *, name: str = "auto") -> None:
+    """Convert a network for the engine that ``open_engine`` will try first, while there are no pixels yet.
+
+    A network that cannot be converted is left to ``open_engine``, which says so.
+    """
+    candidates = _candidates() if name == "auto" else (name,)
+    if candidates[0] in _BUILDERS and candidates[0] in installed():
+        with contextlib.suppress(ValueError):
+            _onnx_file(network, weights_sha256)
 
 
 def open_engine(
@@ -108,30 +121,33 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _tensorflow(network: Any) -> Run:
+@functools.lru_cache(maxsize=1)
+def _traced(network: Any) -> Any:
+    """The network as one TensorFlow graph; tracing takes a second, and both conversion and comparison need it."""
     import tensorflow as tf
 
     size_px = network.input_shape[1]
-    function = tf.function(
+    return tf.function(
         lambda pixels: network(pixels, training=False),
-        input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32)],
+        input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32, name="pixels")],
     )
+
+
+def _tensorflow(network: Any) -> Run:
+    function = _traced(network)
     return lambda pixels: function(pixels).numpy()
 
 
 def _onnx_file(network: Any, weights_sha256: str) -> Path:
     """The converted network, kept in the cache: conversion takes seconds and is the same every time."""
-    import tensorflow as tf
-
     from tlkeras.features.onnx_graph import OPSET, convert
 
     size_px = network.input_shape[1]
     name = f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
     path = cache_root() / "engines" / name
     if not path.exists():
-        signature = [tf.TensorSpec([None, size_px, size_px, 3], tf.float32, name="pixels")]
-        function = tf.function(lambda pixels: network(pixels, training=False), input_signature=signature)
-        write_bytes(path, convert(function, signature).SerializeToString())
+        function = _traced(network)
+        write_bytes(path, convert(function, list(function.input_signature)).SerializeToString())
     return path
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from tlkeras.data.pipeline import ImageFile
 from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError
+from tlkeras.features.engines import prepare
 from tlkeras.features.extract import Extraction, extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.progress import Reporter
@@ -41,6 +42,10 @@ class FeatureSource:
     def network(self) -> Any:
         """The frozen Keras backbone."""
         return self._build()
+
+    def prepare(self) -> None:
+        """Build the network and convert it for its engine before the first image is there."""
+        prepare(self.network, self.spaces[0].weights_sha256, name=self.engine)
 
     def of(self, verdicts: Sequence[Verdict], reporter: Reporter) -> Features:
         """Features of images that the audit has kept, in their order.

@@ -19,7 +19,9 @@ _DEFAULT = HeadConfig("mlp")
 
 
 def build_linear(feature_size: int, class_count: int) -> keras.Model:
-    """The Keras network of a linear head: one Dense called "logits", [N, feature_size] → [N, class_count].
+    """The Keras network of a linear head, [N, feature_size] → logits [N, class_count].
+
+    Layers: "unit_length", which does what ``tlkeras.heads.linear.unit_rows`` does, and the Dense "logits".
 
     Raises:
         ConfigError: sizes below one feature or two classes.
@@ -28,11 +30,12 @@ def build_linear(feature_size: int, class_count: int) -> keras.Model:
 
     _check_sizes(feature_size, class_count)
     features = keras.Input((feature_size,), name="features")
-    return keras.Model(features, keras.layers.Dense(class_count, name="logits")(features), name="linear_head")
+    directions = keras.layers.UnitNormalization(name="unit_length")(features)
+    return keras.Model(features, keras.layers.Dense(class_count, name="logits")(directions), name="linear_head")
 
 
 def linear_model(head: LinearHead) -> keras.Model:
-    """``build_linear`` with the weights of ``head``."""
+    """``build_linear`` with the weights of ``head``, which was fitted on ``unit_rows`` of the features."""
     model = build_linear(*head.weights.shape)
     model.get_layer("logits").set_weights([head.weights, head.bias])
     return model

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +63,7 @@ def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hol
     clock = Clock()
     # Weights that are not there are found out before minutes are spent on the photos.
     backbones.resolve(backbones.get(config.backbone), config.weights, top=False)
-    warm_up = _import_in_background()
+    prepared = in_background(lambda: _prepared(config))
     with reporter.step("audit") as progress:
         checked = audit(dataset, progress=progress)
     if config.strict:
@@ -80,8 +81,7 @@ def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hol
     reporter.say(checked.summary())
     clock.stop("audit")
 
-    warm_up.join()
-    source = source_for(config)
+    source = prepared.result()
     clock.stop("network")
     features = source.of(verdicts, reporter)
     clock.stop("features")
@@ -137,16 +137,28 @@ def source_for(config: TrainConfig) -> FeatureSource:
     return FeatureSource(lambda: network, spaces, engine=config.engine)
 
 
-def _import_in_background() -> threading.Thread:
-    """TensorFlow takes seconds to import, the audit needs none of it, and both leave a core idle."""
+def _prepared(config: TrainConfig) -> FeatureSource:
+    """Everything that needs no image: TensorFlow takes seconds to import, and so does converting a network."""
+    import tlkeras.images.graph  # noqa: F401 - the pipeline's first batch would wait for it
 
-    def load() -> None:
-        for name in ("tensorflow", "keras", "tlkeras.images.graph"):
-            importlib.import_module(name)
+    source = source_for(config)
+    source.prepare()
+    return source
 
-    thread = threading.Thread(target=load, daemon=True)
-    thread.start()
-    return thread
+
+def in_background(work: Callable[[], FeatureSource]) -> Future[FeatureSource]:
+    """Start ``work`` beside what follows. The thread does not outlive an interrupted program, as a pool's would."""
+    future: Future[FeatureSource] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        # Whatever it is, it is raised where the result is asked for.
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _calibration(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Calibration:

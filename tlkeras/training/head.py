@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.mlp import fit_mlp, linear_model
 from tlkeras.heads.search import search_linear
 from tlkeras.progress import Reporter
@@ -44,9 +45,12 @@ def train_head(
     class_count = len(images.class_names)
     if config.head.kind == "mlp":
         return _mlp(config, rows, class_count, reporter)
+    (train_X, train_y), (val_X, val_y) = rows["train"], rows["validation"]
     result = search_linear(
-        *rows["train"],
-        *rows["validation"],
+        unit_rows(train_X),
+        train_y,
+        unit_rows(val_X),
+        val_y,
         class_count,
         seed=config.seed,
         groups=groups[np.concatenate([chosen["train"], chosen["validation"]])],
