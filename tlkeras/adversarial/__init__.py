@@ -1,0 +1,1 @@
+"""What a network sees as a class, and how it is fooled: ideal images and adversarial images."""
