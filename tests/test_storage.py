@@ -69,3 +69,12 @@ def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
     assert not cache_root().exists()
     monkeypatch.delenv("TLKERAS_CACHE")
     assert cache_root().name == "tlkeras"
+
+
+def test_a_new_folder_is_never_one_that_is_there(tmp_path):
+    assert storage.new_folder(None, tmp_path / "ideal", "runs/pets-1") == tmp_path / "ideal/pets-1-1"
+    (tmp_path / "ideal/pets-1-1").mkdir(parents=True)
+    assert storage.new_folder(None, tmp_path / "ideal", "runs/pets-1/") == tmp_path / "ideal/pets-1-2"
+    assert storage.new_folder(tmp_path / "mine", "ideal", "x") == tmp_path / "mine"
+    with pytest.raises(ConfigError, match="exists already"):
+        storage.new_folder(tmp_path / "ideal", "ideal", "x")

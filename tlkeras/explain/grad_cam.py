@@ -166,7 +166,7 @@ def explain(
     return found
 
 
-def blended(heat_map: HeatMap, *, strength: float = 0.5) -> np.ndarray:
+def blended(heat_map: HeatMap, *, strength: float = 0.6) -> np.ndarray:
     """The photo with its heat in colours over it, at its own size: uint8 ``[H, W, 3]``.
 
     ``strength``: how much the hottest place is covered, 0..1.
@@ -174,7 +174,7 @@ def blended(heat_map: HeatMap, *, strength: float = 0.5) -> np.ndarray:
     import matplotlib
 
     colours = matplotlib.colormaps["turbo"](heat_map.heat)[..., :3] * 255.0
-    cover = strength * np.sqrt(heat_map.heat)[..., None]
+    cover = strength * heat_map.heat[..., None]
     return np.rint(heat_map.photo * (1.0 - cover) + colours * cover).astype(np.uint8)
 
 
