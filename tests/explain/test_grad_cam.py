@@ -20,7 +20,7 @@ def target(run_folder):
 
 
 def test_behind_an_average_and_a_linear_head_grad_cam_is_the_head_applied_to_each_place(target):
-    """There the gradient is the head's weight over the number of places: the class activation map (Zhou et al. 2016)."""
+    """There each gradient is the head's weight over the number of places: class activation maps (Zhou et al. 2016)."""
     image = photo(50, 40)
     found = Explainer(target).explain(image, 1)
     pixels = tf.constant(target.load(image)[None])
