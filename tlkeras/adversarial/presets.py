@@ -1,0 +1,85 @@
+"""Settings under which ideal images come out well without tuning, by mode and family of the network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tlkeras.adversarial.ascent import ADAM, GRADIENT, Ascent
+from tlkeras.adversarial.objectives import (
+    ClassLogit,
+    ClassLogProbability,
+    Objective,
+    TotalVariation,
+    strange_statistics,
+)
+from tlkeras.adversarial.parameterisation import Fourier, Parameterisation, Pixels
+from tlkeras.adversarial.target import Target
+from tlkeras.adversarial.transforms import Transforms
+from tlkeras.errors import unknown
+
+PIXELS = "pixels"
+FOURIER = "fourier"
+MODES = (FOURIER, PIXELS)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All settings of a run.
+
+    tv: weight of the total variation that is subtracted. statistics: weight of the distance from photos'
+    statistics inside the network. certainty: weight of the class's log probability beside its logit.
+    """
+
+    mode: str
+    held: Parameterisation
+    transforms: Transforms
+    ascent: Ascent
+    tv: float
+    statistics: float = 0.0
+    certainty: float = 0.0
+
+    def with_variation(self, objective: Objective) -> Objective:
+        """The objective minus the weighted total variation."""
+        return objective - self.tv * TotalVariation() if self.tv else objective
+
+    def class_objective(self, target: Target) -> Objective:
+        """The logit of each image's class, and what this preset adds to it, without the total variation."""
+        objective: Objective = ClassLogit()
+        if self.certainty:
+            objective += self.certainty * ClassLogProbability()
+        strange = strange_statistics(target.network) if self.statistics else None
+        return objective - self.statistics * strange if strange else objective
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+_FOURIER = Preset(
+    mode=FOURIER,
+    held=Fourier(),
+    transforms=Transforms(jitter=0.05, turn_degrees=12.0, scale=(0.85, 1.25)),
+    ascent=Ascent(ADAM, rate=0.15, steps=256),
+    tv=0.0,
+)
+_PIXELS = Preset(
+    mode=PIXELS,
+    held=Pixels(),
+    transforms=Transforms(),
+    ascent=Ascent(GRADIENT, rate=2.0, steps=256),
+    tv=100.0,
+)
+
+
+def preset(target: Target, mode: str, *, steps: int | None = None, tv: float | None = None) -> Preset:
+    """The preset of a mode for a network, with what the user wants otherwise.
+
+    Raises: ConfigError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    chosen = _FOURIER if mode == FOURIER else _PIXELS
+    if steps is not None:
+        chosen = replace(chosen, ascent=replace(chosen.ascent, steps=steps))
+    return chosen if tv is None else replace(chosen, tv=tv)
