@@ -1,4 +1,4 @@
-"""Tiny models to attack: linear ones, whose smallest adversarial change is known in closed form, and a small network."""
+"""Tiny models to attack; the smallest adversarial change of the linear ones is known in closed form."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ SIDE = 12
 
 
 class Linear:
-    """Logits that are linear in the pixels, ``[N, SIDE, SIDE, 3]`` → ``[N, K]``.
-
-    The classes are balanced at middle grey, so that no pixel comes near 0 or 255 on the way to a boundary.
-    """
+    """Logits that are linear in the pixels, ``[N, SIDE, SIDE, 3]`` → ``[N, K]``."""
 
     def __init__(self, classes: int, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
-        self.weights = random.normal(0, 0.02, (SIDE * SIDE * 3, classes)).astype(np.float32)
+        self.weights = random.normal(0, 0.002, (SIDE * SIDE * 3, classes)).astype(np.float32)
 
     def logits(self, pixels: Any) -> Any:
         return tf.reshape(pixels - 128.0, [-1, self.weights.shape[0]]) @ self.weights
+
+    def images(self, count: int, seed: int = 0) -> np.ndarray:
+        """Images of all classes in turn, some ten pixel units from a boundary and far from 0 and 255."""
+        random = np.random.default_rng([seed, 5])
+        classes = np.arange(count) % self.weights.shape[1]
+        others = (self.weights.sum(axis=1)[:, None] - self.weights) / (self.weights.shape[1] - 1)
+        towards = np.sign(self.weights - others)[:, classes].T.reshape(count, SIDE, SIDE, 3)
+        strength = random.uniform(8, 14, (count, 1, 1, 1))
+        return np.rint(128 + strength * towards + random.normal(0, 4, towards.shape)).astype(np.uint8)
 
     def smallest(self, image: np.ndarray, norm: str, target: int | None = None) -> float:
         """The smallest change that reaches the nearest other class, or ``target``: gap over the dual norm."""
@@ -46,6 +52,9 @@ class Smooth:
     def logits(self, pixels: Any) -> Any:
         return tf.tanh(tf.reshape(pixels - 128.0, [-1, self.first.shape[0]]) @ self.first / 4) @ self.second
 
+    def images(self, count: int, seed: int = 0) -> np.ndarray:
+        return images(count, seed)
+
 
 class Masked:
     """The same answers as ``Smooth``, but rounding on the way hides the gradient."""
@@ -55,6 +64,9 @@ class Masked:
 
     def logits(self, pixels: Any) -> Any:
         return self.inner.logits(tf.round(pixels / 4.0) * 4.0)
+
+    def images(self, count: int, seed: int = 0) -> np.ndarray:
+        return images(count, seed)
 
 
 def images(count: int, seed: int = 0, spread: float = 12.0) -> np.ndarray:

@@ -22,7 +22,8 @@ CASES = [
     for targeted in (False, True)
 ]
 # Enough for any method to succeed somewhere, in each norm.
-EPSILON_255 = {"linf": 8.0, "l2": 150.0}
+EPSILON_255 = {"linf": 16.0, "l2": 300.0}
+STEPS = {"square": 30, "cw": 40, "deepfool": 20}
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,14 @@ def oracles():
 
 def options(method, norm):
     budget = {} if METHODS[method].minimal else {"epsilon_255": EPSILON_255[norm]}
-    return {"norm": norm, **budget, **({"steps": 60} if method == "square" else {})}
+    return {"norm": norm, **budget, "steps": STEPS.get(method, METHODS[method].steps)}
 
 
 @pytest.mark.parametrize(("method", "norm", "model", "targeted"), CASES)
 def test_every_attack_on_every_model(oracles, method, norm, model, targeted):
     oracle = oracles[model]
     attack = make(method, **options(method, norm))
-    pixels = images(5)
+    pixels = oracle.model.images(5)
     labels = said(oracle.model, pixels)
     classes = 2 if model == "two classes" else 5
     goal = Goal(labels, (labels + 1) % classes if targeted else None)
@@ -60,68 +61,59 @@ def test_every_attack_on_every_model(oracles, method, norm, model, targeted):
     if model in ("linear", "two classes") and method != "square":
         assert found.success.all(), f"{found.success.sum()} of {len(pixels)}"
         assert found.raw_success.all()
-    # The same seed gives the same bytes, whatever the batches are.
-    again = attack.run(oracle, pixels, goal, batch_size=5)
-    if model != "masked":
-        assert (np.abs(again.adversarial.astype(int) - found.adversarial) > 1).mean() < 0.02
-    same = attack.run(oracle, pixels, goal, batch_size=3)
-    np.testing.assert_array_equal(same.adversarial, found.adversarial)
+    if norm == "linf" or method == "deepfool":
+        same = attack.run(oracle, pixels, goal, batch_size=3)
+        np.testing.assert_array_equal(same.adversarial, found.adversarial)
 
 
 BOUNDED = [(method, norm) for method, kind in METHODS.items() if not kind.minimal for norm in kind.norms]
 
 
 @pytest.mark.parametrize(("method", "norm"), BOUNDED)
-@pytest.mark.parametrize("target", [None, 2])
-def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method, norm, target):
-    model, oracle = oracles["linear"].model, oracles["linear"]
-    pixels = images(20)
-    labels = said(model, pixels)
-    chosen = np.flatnonzero(labels != 2)[:6]
-    pixels, labels = pixels[chosen], labels[chosen]
-    goal = Goal(labels, None if target is None else np.full(len(labels), target))
-    smallest = np.array([model.smallest(image, norm, target) for image in pixels])
-    for index in range(len(pixels)):
-        one = slice(index, index + 1)
-        # L∞ budgets act as whole numbers once they are rounded to 8 bits.
-        below = np.ceil(smallest[index]) - 1 if norm == "linf" else 0.98 * smallest[index]
-        above = np.ceil(smallest[index] + 0.01) if norm == "linf" else 1.06 * smallest[index]
+def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method, norm):
+    # With two classes every loss points straight at the boundary; DLR has no meaning there.
+    name = "linear" if method == "apgd-dlr" else "two classes"
+    oracle = oracles[name]
+    pixels = oracle.model.images(4, seed=1)
+    labels = said(oracle.model, pixels)
+    steps = {"fgsm": 1, "square": 200}.get(method, 30)
+    for index, image in enumerate(pixels):
+        smallest = oracle.model.smallest(image, norm)
+        # L∞ budgets act as whole numbers, because the result is rounded to 8 bits.
+        below = np.ceil(smallest) - 1 if norm == "linf" else 0.98 * smallest
+        above = np.ceil(smallest + 0.01) if norm == "linf" else 1.03 * smallest
+        if name == "linear":
+            above *= 1.1
         if method == "square":
-            above = 2.5 * above + 4  # random search comes near, not to it
-        steps = {"fgsm": 1, "square": 400}.get(method, 30)
-        small = make(method, norm=norm, epsilon_255=above, steps=steps).run(oracle, pixels[one], goal.of(one))
-        exact = method not in ("fgsm", "pgd", "momentum") or target is None or len(model.weights[0]) == 2
-        if exact or method != "fgsm":
-            assert small.success.all(), (method, norm, target, above)
-        if below > 0:
-            attack = make(method, norm=norm, epsilon_255=below, steps=steps)
-            assert not attack.run(oracle, pixels[one], goal.of(one)).success.any(), (method, norm, target, below)
+            above *= 2  # random search comes near, not to it
+        one, goal = pixels[index : index + 1], Goal(labels[index : index + 1])
+        assert make(method, norm=norm, epsilon_255=above, steps=steps).run(oracle, one, goal).success.all()
+        assert not make(method, norm=norm, epsilon_255=below, steps=steps).run(oracle, one, goal).success.any()
 
 
 @pytest.mark.parametrize(("method", "norm"), [("deepfool", "l2"), ("deepfool", "linf"), ("cw", "l2")])
-@pytest.mark.parametrize("target", [None, 2])
-def test_minimal_attacks_find_the_closed_form(oracles, method, norm, target):
-    model, oracle = oracles["linear"].model, oracles["linear"]
-    pixels = images(12, seed=3, spread=25)
-    labels = said(model, pixels)
-    chosen = np.flatnonzero(labels != 2)[:6]
-    pixels, goal = pixels[chosen], Goal(labels[chosen], None if target is None else np.full(len(chosen), target))
+@pytest.mark.parametrize(("model", "targeted"), [("linear", False), ("two classes", True)])
+def test_minimal_attacks_find_the_closed_form(oracles, method, norm, model, targeted):
+    oracle = oracles[model]
+    pixels = oracle.model.images(5, seed=3)
+    labels = said(oracle.model, pixels)
+    goal = Goal(labels, 1 - labels if targeted else None)
     found = make(method, norm=norm).run(oracle, pixels, goal)
     assert found.success.all()
     length = norms.distances(found.adversarial, pixels)[f"{norm}_255"]
-    smallest = np.array([model.smallest(image, norm, target) for image in pixels])
+    smallest = np.array([oracle.model.smallest(image, norm) for image in pixels])
     # Below is impossible; above, rounding to 8 bits costs a little (in L∞ up to one whole number).
     assert (length >= smallest - 1e-3).all()
     assert (length <= (smallest + 1.01 if norm == "linf" else 1.06 * smallest)).all(), length / smallest
 
 
 def test_the_gradients_are_those_of_finite_differences():
+    import keras
+
     from tests.networks import small_network
     from tlkeras import backbones
     from tlkeras.adversarial.oracle import FullSize, oracle_of
     from tlkeras.adversarial.target import Target
-
-    import keras
 
     network = small_network(32)
     features = network.output
@@ -139,47 +131,71 @@ def test_the_gradients_are_those_of_finite_differences():
             _, value, gradient = oracle.gradient(pixels, labels, None, loss)
             direction = np.asarray(gradient)
             direction = direction / np.linalg.norm(direction.reshape(2, -1), axis=1).reshape(2, 1, 1, 1)
-            step = 0.25
+            step = 0.02
             ahead = np.asarray(oracle.gradient(pixels + step * direction, labels, None, loss)[1])
             behind = np.asarray(oracle.gradient(pixels - step * direction, labels, None, loss)[1])
             slope = (ahead - behind) / (2 * step)
             expected = (np.asarray(gradient) * direction).sum(axis=(1, 2, 3))
-            np.testing.assert_allclose(slope, expected, rtol=0.08)
+            np.testing.assert_allclose(slope, expected, rtol=0.05)
             assert np.isfinite(np.asarray(value)).all()
 
 
-def test_images_that_are_done_leave_the_batch(oracles):
-    class Counting(Linear):
-        pass
-
-    oracle = Oracle(Counting(5))
-    pixels = images(8)
+def test_images_that_are_done_leave_the_batch():
+    oracle = Oracle(Linear(5))
+    pixels = oracle.model.images(8)
     goal = Goal(said(oracle.model, pixels))
-    attack = make("pgd", epsilon_255=8.0, steps=40)
+    attack = make("pgd", epsilon_255=16.0, steps=40)
     found = attack.run(oracle, pixels, goal)
     assert found.success.all()
     quick, all_steps = oracle.gradient_images, 8 * 40
-    assert quick == found.steps.sum() < all_steps / 4
-    dataclasses.replace(attack, stop_early=False).run(oracle, pixels, goal)
+    assert quick == found.steps.sum() < all_steps / 3
+    whole = dataclasses.replace(attack, stop_early=False).run(oracle, pixels, goal)
     assert oracle.gradient_images - quick == all_steps
+
+    def margins(images):
+        return goal.margin(np.asarray(oracle.logits(images.astype(np.float32))))
+
+    # All steps made, the result lies further beyond the boundary.
+    assert (margins(whole.adversarial) >= margins(found.adversarial)).all()
+
+
+def test_batches_of_any_size_find_alike_and_nothing_is_traced_twice():
+    oracle = Oracle(Smooth())
+    pixels = oracle.model.images(7)
+    goal = Goal(said(oracle.model, pixels))
+    attack = make("pgd", epsilon_255=8.0)
+    found = [attack.run(oracle, pixels, goal, batch_size=size) for size in (1, 3, 7)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.success, found[0].success)
+        # Random starts hang on the image, not on its batch; sums may round otherwise.
+        assert (other.adversarial != found[0].adversarial).mean() < 0.02
+    assert {function.experimental_get_tracing_count() for function in oracle._compiled.values()} == {1}
 
 
 def test_restarts_help_where_one_start_fails():
     oracle = Oracle(Smooth(seed=5))
     pixels = images(24, seed=9)
     goal = Goal(said(oracle.model, pixels))
-    rates = []
-    for restarts in (1, 6):
-        rates.append(make("pgd", epsilon_255=2.0, steps=3, restarts=restarts).run(oracle, pixels, goal).success.sum())
-    assert rates[1] >= rates[0]
-    assert 0 < rates[0] < 24
+    few, many = (
+        make("pgd", norm="l2", epsilon_255=8.0, steps=2, restarts=restarts).run(oracle, pixels, goal).success.sum()
+        for restarts in (1, 8)
+    )
+    assert 0 < few < many
+
+
+def test_another_seed_starts_elsewhere():
+    oracle = Oracle(Smooth())
+    pixels = images(3)
+    goal = Goal(said(oracle.model, pixels))
+    one, two = (make("pgd", epsilon_255=2.0, steps=1, seed=seed).run(oracle, pixels, goal) for seed in (0, 1))
+    assert (one.adversarial != two.adversarial).any()
 
 
 def test_no_images_and_strange_parameters():
     oracle = Oracle(Linear(3))
     empty = make("pgd").run(oracle, images(0), Goal(np.zeros(0)))
     assert empty.adversarial.shape == (0, 12, 12, 3)
-    with pytest.raises(DataError, match="lie in 0..2"):
+    with pytest.raises(DataError, match=r"lie in 0\.\.2"):
         Goal(np.array([3])).check(3)
     with pytest.raises(DataError, match="as many target classes"):
         Goal(np.array([1, 2]), np.array([1]))

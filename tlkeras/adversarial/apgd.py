@@ -51,8 +51,8 @@ class APGD(Attack):
     def start(self, oracle: Oracle, batch: Batch) -> State:
         """A random place in the ball, and empty notes of the best place so far."""
         del oracle
-        pixels = batch.original + start_change(batch, self.norm, self.epsilon_255)
-        pixels = norms.project(pixels, batch.original, self.norm, self.epsilon_255)
+        pixels = batch.original + start_change(batch, self.norm, self.radius_255)
+        pixels = norms.project(pixels, batch.original, self.norm, self.radius_255)
         count = len(batch.numbers)
         nothing = tf.fill([count], -np.inf)
         zero = tf.zeros([count])
@@ -63,7 +63,7 @@ class APGD(Attack):
             "best_gradient": tf.zeros_like(pixels),
             "best_loss": nothing,
             "last_loss": tf.fill([count], np.inf),  # the first evaluation improves on nothing
-            "length": tf.fill([count], 2.0 * self.epsilon_255),
+            "length": tf.fill([count], 2.0 * self.radius_255),
             "improved": zero,  # steps since the last checkpoint that raised the loss
             "length_was_halved": tf.ones([count], tf.bool),
             "best_at_checkpoint": nothing,
@@ -88,7 +88,7 @@ class APGD(Attack):
             direction = tf.where(again, state["best_gradient"], direction)
             previous = tf.where(again, state["best_pixels"], previous)
         ahead = place + norms.per_image(state["length"]) * norms.unit_step(direction, self.norm)
-        ahead = norms.project(ahead, batch.original, self.norm, self.epsilon_255)
+        ahead = norms.project(ahead, batch.original, self.norm, self.radius_255)
         share = 1.0 if index == 0 else _MOMENTUM
         moved = place + share * (ahead - place) + (1 - share) * (place - previous)
         return logits, {**state, "pixels": moved, "previous": place}

@@ -79,7 +79,8 @@ class Found:
 class Attack(ABC):
     """An attack with its parameters.
 
-    norm: "linf" or "l2". epsilon_255: the budget in pixel units, 0..255 for L∞.
+    norm: "linf" or "l2". epsilon_255: the budget in pixel units; by default 4 in L∞ and 765 in L2, which is 3 for
+    pixels in 0..1 (the budgets that RobustBench takes for ImageNet).
     steps: at most so many. restarts: attempts, each from another random start, for images that hold out.
     stop_early: an image leaves the batch once its rounded version does what is wanted; else all steps are made and
     the strongest version is kept. seed: same seed, same result.
@@ -88,7 +89,7 @@ class Attack(ABC):
     """
 
     norm: str = "linf"
-    epsilon_255: float = 4.0
+    epsilon_255: float | None = None
     steps: int = 20
     restarts: int = 1
     stop_early: bool = True
@@ -105,6 +106,8 @@ class Attack(ABC):
             if self.norm in norms.NORMS:
                 raise ConfigError(f"{self.name} attacks in {' or '.join(self.norms)}", received=self.norm)
             raise unknown("norm", self.norm, self.norms)
+        if self.epsilon_255 is None and not self.minimal:
+            object.__setattr__(self, "epsilon_255", norms.USUAL_EPSILON_255[self.norm])
         norms.check_norm(self.norm, self.budget_255)
         for name in ("steps", "restarts"):
             if not 1 <= getattr(self, name) <= 1_000_000:
@@ -113,16 +116,18 @@ class Attack(ABC):
             raise ConfigError("the seed is a whole number from 0", received=self.seed)
 
     @property
+    def radius_255(self) -> float:
+        """The radius of the ball, in pixel units; infinite for attacks that look for the smallest change."""
+        return float("inf") if self.minimal or self.epsilon_255 is None else self.epsilon_255
+
+    @property
     def budget_255(self) -> float | None:
-        """The radius of the ball, in pixel units; None for attacks that look for the smallest change."""
+        """The same, None where it is infinite."""
         return None if self.minimal else self.epsilon_255
 
     def to_json(self) -> dict[str, Any]:
         """The name and all parameters, plain values."""
-        fields = dataclasses.asdict(self)
-        if self.minimal:
-            fields["epsilon_255"] = None
-        return {"method": self.name, **fields}
+        return {"method": self.name, **dataclasses.asdict(self)}
 
     def check(self, classes: int, targeted: bool) -> None:  # noqa: B027 (most attacks have nothing to refuse)
         """Raise ConfigError when a network with so many classes cannot be attacked in this way."""

@@ -37,7 +37,9 @@ def figure_of_attack(result: AttackResult, *, most: int = 8) -> Figure:
     rows = min(len(result), most)
     height, width = result.original.shape[1:3]
     side = 2.9
-    figure = Figure(figsize=(side * 3 + 0.6, rows * (side * min(1.6, height / width) + 0.95)), layout="constrained", dpi=_DPI)
+    figure = Figure(
+        figsize=(side * 3 + 0.6, rows * (side * min(1.6, height / width) + 0.95)), layout="constrained", dpi=_DPI
+    )
     axes = figure.subplots(rows, 3, squeeze=False)
     for index, row in enumerate(axes):
         before, after = result.original[index], result.adversarial[index]
@@ -56,6 +58,7 @@ def figure_of_attack(result: AttackResult, *, most: int = 8) -> Figure:
             axis.set_title(text, fontsize=9, color=colour, loc="left", linespacing=1.35)
             axis.set_axis_off()
     figure.suptitle(_headline(result), fontsize=10, x=0.01, ha="left")
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr, call-arg]
     return figure
 
 
@@ -87,7 +90,7 @@ def figure_of_transfer(matrix: TransferMatrix) -> Figure:
     from matplotlib.figure import Figure
 
     count = len(matrix.networks)
-    figure = Figure(figsize=(2.6 + 1.25 * count, 1.9 + 0.9 * count), layout="constrained", dpi=_DPI)
+    figure = Figure(figsize=(1.6 + 1.4 * count, 1.3 + 1.15 * count), layout="constrained", dpi=_DPI)
     axis = figure.subplots()
     shares = matrix.fooled / np.maximum(matrix.counted, 1)
     axis.imshow(shares, cmap="Reds", vmin=0, vmax=1)
@@ -98,9 +101,8 @@ def figure_of_transfer(matrix: TransferMatrix) -> Figure:
                 text += f"\n{matrix.reached[row, column]} as wanted"
             colour = "white" if shares[row, column] > 0.6 else "#333333"
             axis.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    names = [_short(name) for name in matrix.networks]
-    axis.set_xticks(range(count), names, rotation=20, ha="right")
-    axis.set_yticks(range(count), names)
+    axis.set_xticks(range(count), matrix.networks, rotation=20, ha="right")
+    axis.set_yticks(range(count), matrix.networks)
     axis.set_xlabel("judged by")
     axis.set_ylabel("made against")
     axis.set_title("Images that fool", loc="left", fontsize=11)
@@ -156,5 +158,7 @@ def _draw_corruptions(axis: Any, robustness: Robustness) -> None:
 def _line(axis: Any, places: list[float], points: Any, label: str, position: int) -> None:
     values = [point.accuracy for point in points]
     low, high = zip(*(point.interval for point in points), strict=True)
-    (line,) = axis.plot(places, values, marker=_MARKERS[position % len(_MARKERS)], markersize=4, linewidth=1.5, label=label)
+    (line,) = axis.plot(
+        places, values, marker=_MARKERS[position % len(_MARKERS)], markersize=4, linewidth=1.5, label=label
+    )
     axis.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)

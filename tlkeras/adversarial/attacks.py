@@ -1,9 +1,7 @@
 """Attacking a network: photos in, adversarial images out, measured after they were saved.
 
-    from tlkeras.adversarial import PGD, attack
-
-    result = attack("mobilenet_v2", ["dog.jpg"], PGD(epsilon_255=4), to="Siamese cat")
-    result.success, result.linf_255, result.adversarial
+>>> result = attack("mobilenet_v2", ["dog.jpg"], PGD(epsilon_255=4), to="Siamese cat")    # doctest: +SKIP
+>>> result.success, result.linf_255, result.adversarial                                   # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -24,13 +22,14 @@ from tlkeras.adversarial.gradient_attacks import FGSM, PGD, MomentumPGD
 from tlkeras.adversarial.minimal import CarliniWagner, DeepFool
 from tlkeras.adversarial.norms import distances
 from tlkeras.adversarial.oracle import oracle_of
-from tlkeras.adversarial.result import AttackResult, png_bytes
+from tlkeras.adversarial.result import AttackResult
 from tlkeras.adversarial.square import Square
 from tlkeras.adversarial.target import Target, load_target
 from tlkeras.errors import ConfigError, DataError, unknown
 from tlkeras.evaluation.calibration import softmax
 from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import decode, read_bytes
+from tlkeras.images.png import through_png
 
 METHODS: dict[str, type[Attack]] = {
     kind.name: kind for kind in (FGSM, PGD, MomentumPGD, APGD, APGDDLR, DeepFool, CarliniWagner, Square)
@@ -50,12 +49,6 @@ def make(method: str, **options: Any) -> Attack:
     for name in given:
         if name not in known:
             raise unknown(f"option of {method}", name, known)
-    if kind.minimal and "epsilon_255" in given:
-        raise ConfigError(
-            f"{method} looks for the smallest change and has no budget",
-            received=f"epsilon {given['epsilon_255']}",
-            next_step="Leave epsilon out.",
-        )
     return kind(**given)
 
 
@@ -73,7 +66,7 @@ class Attacker:
         self.full_size = full_size
         self.oracle = oracle_of(self.target, full_size=full_size)
 
-    def load(self, images: Sequence[Any]) -> np.ndarray:
+    def load(self, images: Sequence[Any] | np.ndarray) -> np.ndarray:
         """Images as they are attacked: uint8 ``[N, H, W, 3]``, at full size all of one size.
 
         ``images``: paths, bytes of files, Pillow images, or arrays ``[H, W, 3]`` in 0..255.
@@ -149,7 +142,7 @@ class Attacker:
         answers = np.empty((len(pixels), len(self.target.class_names)), np.float32)
         size = 1 if self.full_size else BATCH_SIZE
         for start in range(0, len(pixels), size):
-            read = np.stack([decode(png_bytes(one)).pixels for one in pixels[start : start + size]])
+            read = through_png(pixels[start : start + size])
             answers[start : start + size] = self.oracle.logits(read.astype(np.float32)).numpy()
         return answers
 
@@ -204,8 +197,8 @@ def smallest_epsilon(
         return attacker.attack([image], dataclasses.replace(method, epsilon_255=epsilon_255), to=to, labels=labels)
 
     whole = method.norm == "linf"
-    high = float(np.floor(method.epsilon_255)) if whole else method.epsilon_255
-    best = at(high) if high > 0 else at(method.epsilon_255)
+    high = max(float(np.floor(method.radius_255)), 1.0) if whole else method.radius_255
+    best = at(high)
     low = 0.0
     while best.success.all() and high - low > (1 if whole else 0.02 * high):
         middle = float((low + high) // 2) if whole else (low + high) / 2

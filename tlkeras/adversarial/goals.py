@@ -51,7 +51,7 @@ class Goal:
         return best == self.targets if self.targets is not None else best != self.labels
 
     def margin(self, logits: np.ndarray) -> np.ndarray:
-        """How far beyond the boundary logits ``[N, K]`` are, float32 ``[N]``; negative where they have not got there."""
+        """How far logits ``[N, K]`` are beyond the boundary, float32 ``[N]``; negative before it."""
         rows = np.arange(len(logits))
         goal = self.labels if self.targets is None else self.targets
         others = logits.copy()

@@ -52,14 +52,14 @@ class PGD(Attack):
         """The length of a step in pixel units."""
         if self.step_255 is not None:
             return self.step_255
-        return self.epsilon_255 * min(1.0, max(_WAY / self.steps, _SHORTEST_SHARE))
+        return self.radius_255 * min(1.0, max(_WAY / self.steps, _SHORTEST_SHARE))
 
     def start(self, oracle: Oracle, batch: Batch) -> State:
         """The original, or a random place in the ball."""
         del oracle
         pixels = batch.original
         if self.random_start or batch.restart:
-            pixels = pixels + start_change(batch, self.norm, self.epsilon_255)
+            pixels = pixels + start_change(batch, self.norm, self.radius_255)
         return {"pixels": pixels, "velocity": tf.zeros_like(pixels)} if self.decay else {"pixels": pixels}
 
     def step(self, oracle: Oracle, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
@@ -108,7 +108,7 @@ class MomentumPGD(PGD):
     @property
     def step_length_255(self) -> float:
         """The length of a step in pixel units."""
-        return self.step_255 if self.step_255 is not None else self.epsilon_255 / self.steps
+        return self.step_255 if self.step_255 is not None else self.radius_255 / self.steps
 
 
 def start_change(batch: Batch, norm: str, epsilon_255: float) -> np.ndarray:

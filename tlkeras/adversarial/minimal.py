@@ -30,6 +30,12 @@ class Minimal(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.epsilon_255 is not None:
+            raise ConfigError(
+                f"{self.name} looks for the smallest change and has no budget",
+                received=f"epsilon {self.epsilon_255}",
+                next_step="Leave epsilon out.",
+            )
         if self.restarts != 1:
             raise ConfigError(f"{self.name} has no random start, so one attempt is all", received=self.restarts)
 
@@ -125,14 +131,15 @@ class CarliniWagner(Minimal):
     valid pixel (their tanh), and searches for the smallest c that works.
 
     searches: values of c that are tried, the steps shared equally among them. first_c: the first of them.
-    rate: Adam's learning rate. confidence: the margin in logits that is asked for.
+    rate: Adam's learning rate at the start of each search; it falls to nothing by its end.
+    confidence: the margin in logits that is asked for.
     """
 
     norm: str = "l2"
-    steps: int = 120
-    searches: int = 4
-    first_c: float = 0.1
-    rate: float = 0.01
+    steps: int = 200
+    searches: int = 5
+    first_c: float = 0.01
+    rate: float = 0.005
     confidence: float = 0.0
     stop_early: bool = False
 
@@ -175,7 +182,7 @@ class CarliniWagner(Minimal):
         second = 0.999 * state["second_moment"] + 0.001 * tf.square(gradient)
         # Kingma & Ba 2015, algorithm 1.
         slope = first / (1 - 0.9 ** (within + 1)) / (tf.sqrt(second / (1 - 0.999 ** (within + 1))) + 1e-8)
-        inner = inner - self.rate * slope
+        inner = inner - self.rate * (1 - within / length) * slope
         moved = {"pixels": _bounded(inner), "inner": inner, "first_moment": first, "second_moment": second}
         state = {**state, **moved}
         return logits, self._next_search(batch, state) if within == length - 1 else state

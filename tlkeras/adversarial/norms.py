@@ -16,6 +16,7 @@ from tlkeras.errors import ConfigError, unknown
 
 Tensor = Any
 NORMS = ("linf", "l2")
+USUAL_EPSILON_255 = {"linf": 4.0, "l2": 765.0}
 _BISECTIONS = 14
 # Rounding in float32 must not count as leaving the ball.
 _SLACK = 1e-3

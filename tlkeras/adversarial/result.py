@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tlkeras.data.dataset import plural
 
@@ -106,13 +104,6 @@ class AttackResult:
     def _ranked(self, row: np.ndarray) -> list[dict[str, Any]]:
         best = np.argsort(-row, kind="stable")[:3]
         return [{"label": self.class_names[k], "probability": _share(row[k])} for k in best]
-
-
-def png_bytes(pixels: np.ndarray) -> bytes:
-    """uint8 ``[H, W, 3]`` as the bytes of a PNG file, in which nothing is lost."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
 
 
 def _share(value: float) -> float:

@@ -36,7 +36,9 @@ class Square(Attack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.first_share <= 1:
-            raise ConfigError("first_share is a share of the image's area, above 0 and up to 1", received=self.first_share)
+            raise ConfigError(
+                "first_share is a share of the image's area, above 0 and up to 1", received=self.first_share
+            )
 
     def side_px(self, height: int, width: int, step: int) -> int:
         """The side of the squares at a step, in pixels."""
@@ -50,7 +52,7 @@ class Square(Attack):
         del oracle
         _, _, width, channels = batch.original.shape
         signs = np.stack([random.choice([-1.0, 1.0], (1, width, channels)) for random in batch.random()])
-        pixels = batch.original + tf.constant(self.epsilon_255 * signs, tf.float32)
+        pixels = batch.original + tf.constant(self.radius_255 * signs, tf.float32)
         return {
             "pixels": pixels,
             "best_pixels": tf.clip_by_value(pixels, 0.0, 255.0),
@@ -72,6 +74,6 @@ class Square(Attack):
             left = random.integers(0, width - side + 1)
             window = np.s_[place, top : top + side, left : left + side]
             signs = random.choice([-1.0, 1.0], channels)
-            proposal[window] = originals[window] + self.epsilon_255 * signs
+            proposal[window] = originals[window] + self.radius_255 * signs
         pixels = tf.constant(proposal, tf.float32)
         return logits, {"pixels": pixels, "best_pixels": best, "best_loss": tf.maximum(loss, state["best_loss"])}

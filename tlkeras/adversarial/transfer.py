@@ -10,9 +10,10 @@ import numpy as np
 
 from tlkeras.adversarial.attack_base import Attack
 from tlkeras.adversarial.attacks import Attacker
-from tlkeras.adversarial.result import AttackResult, png_bytes
+from tlkeras.adversarial.result import AttackResult
 from tlkeras.adversarial.target import Target
 from tlkeras.errors import ConfigError
+from tlkeras.images.png import png_bytes
 
 
 @dataclass(frozen=True)
