@@ -23,7 +23,7 @@ CASES = [
 ]
 # Enough for any method to succeed somewhere, in each norm.
 EPSILON_255 = {"linf": 16.0, "l2": 300.0}
-STEPS = {"square": 30, "cw": 40, "deepfool": 20}
+STEPS = {"square": 30, "cw": 60, "deepfool": 20}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method
     oracle = oracles[name]
     pixels = oracle.model.images(4, seed=1)
     labels = said(oracle.model, pixels)
-    steps = {"fgsm": 1, "square": 200}.get(method, 30)
+    steps = {"fgsm": 1, "square": 300}.get(method, 30)
     for index, image in enumerate(pixels):
         smallest = oracle.model.smallest(image, norm)
         # L∞ budgets act as whole numbers, because the result is rounded to 8 bits.
@@ -85,7 +85,7 @@ def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method
         if name == "linear":
             above *= 1.1
         if method == "square":
-            above *= 2  # random search comes near, not to it
+            above *= 3  # random search comes near, not to it
         one, goal = pixels[index : index + 1], Goal(labels[index : index + 1])
         assert make(method, norm=norm, epsilon_255=above, steps=steps).run(oracle, one, goal).success.all()
         assert not make(method, norm=norm, epsilon_255=below, steps=steps).run(oracle, one, goal).success.any()
@@ -126,8 +126,8 @@ def test_the_gradients_are_those_of_finite_differences():
         oracle = oracle_of(target, full_size=full_size)
         assert isinstance(oracle.judge, FullSize if full_size else Target)
         pixels = random.uniform(20, 235, (2, *shape, 3)).astype(np.float32)
-        labels = np.array([0, 3], np.int32)
-        for loss in ("ce", "margin", "dlr"):
+        labels = np.asarray(oracle.logits(pixels)).argmax(axis=1).astype(np.int32)
+        for loss in ("margin",) if full_size else ("ce", "dlr"):
             _, value, gradient = oracle.gradient(pixels, labels, None, loss)
             direction = np.asarray(gradient)
             direction = direction / np.linalg.norm(direction.reshape(2, -1), axis=1).reshape(2, 1, 1, 1)
@@ -219,6 +219,7 @@ def test_no_images_and_strange_parameters():
         ("deepfool", {"restarts": 3}, "no random start"),
         ("cw", {"norm": "linf"}, "attacks in l2"),
         ("cw", {"searches": 0}, "searches"),
+        ("cw", {"confidence": -1}, "margin in logits"),
     ],
 )
 def test_bad_parameters_are_one_line(method, options, words):

@@ -106,8 +106,9 @@ class Attack(ABC):
             if self.norm in norms.NORMS:
                 raise ConfigError(f"{self.name} attacks in {' or '.join(self.norms)}", received=self.norm)
             raise unknown("norm", self.norm, self.norms)
-        if self.epsilon_255 is None and not self.minimal:
-            object.__setattr__(self, "epsilon_255", norms.USUAL_EPSILON_255[self.norm])
+        if not self.minimal:
+            given = norms.USUAL_EPSILON_255[self.norm] if self.epsilon_255 is None else self.epsilon_255
+            object.__setattr__(self, "epsilon_255", float(given))  # a NumPy number would widen all pixels
         norms.check_norm(self.norm, self.budget_255)
         for name in ("steps", "restarts"):
             if not 1 <= getattr(self, name) <= 1_000_000:

@@ -20,6 +20,10 @@ from tlkeras.errors import ConfigError
 
 # The change is tried at 1, 1.5, 1.5² … times its size until its rounded image works, then bisected.
 _GROWTH, _GROWTHS, _HALVINGS = 1.5, 12, 7
+# The largest change of a pixel over the typical one that Adam can reach in one search.
+_REACH = 5.0
+# A gradient of zero promises nothing: no change is taken to be further away than this, in pixel units.
+_WHOLE_RANGE = 1e5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +132,17 @@ class CarliniWagner(Minimal):
     """Carlini & Wagner's L2 attack (2017, "Towards Evaluating the Robustness of Neural Networks", section VI.A).
 
     Minimises ``‖change / 255‖² − c · min(margin − confidence, 0)`` by Adam in a space where every number is a
-    valid pixel (their tanh), and searches for the smallest c that works.
+    valid pixel (their tanh), and searches for the smallest c that works. Where the paper fixes the first c and
+    Adam's rate and takes thousands of steps, both are set here, image by image, from the change that would do if
+    the network were linear; the rate falls to nothing by the end of each search.
 
-    searches: values of c that are tried, the steps shared equally among them. first_c: the first of them.
-    rate: Adam's learning rate at the start of each search; it falls to nothing by its end.
+    searches: values of c that are tried, the steps shared equally among them.
     confidence: the margin in logits that is asked for.
     """
 
     norm: str = "l2"
-    steps: int = 200
+    steps: int = 150
     searches: int = 5
-    first_c: float = 0.01
-    rate: float = 0.005
     confidence: float = 0.0
     stop_early: bool = False
 
@@ -150,42 +153,51 @@ class CarliniWagner(Minimal):
         super().__post_init__()
         if not 1 <= self.searches <= self.steps:
             raise ConfigError("searches must lie in 1..steps", received=self.searches)
-        for name in ("first_c", "rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be above 0", received=getattr(self, name))
-        if self.confidence < 0:
+        if not 0 <= self.confidence < float("inf"):
             raise ConfigError("the confidence is a margin in logits, from 0", received=self.confidence)
 
+    @property
+    def search_steps(self) -> int:
+        """The steps of one search."""
+        return -(-self.steps // self.searches)
+
     def start(self, oracle: Oracle, batch: Batch) -> State:
-        """The original in the unbounded space, and a first c."""
-        del oracle
-        count = len(batch.numbers)
+        """The original in the unbounded space; c and the rate from the linear network that agrees with it here."""
+        original = batch.original
+        _, lead, uphill = oracle.gradient(original, batch.labels, batch.targets, "margin")
+        slope = tf.maximum(norms.lengths(uphill, "l2"), 1e-12)
+        distance = tf.minimum((self.confidence - lead) / slope, _WHOLE_RANGE)
+        typical = distance / float(np.sqrt(np.prod(original.shape[1:])))
+        # At the linear optimum 2 · change / 255² = c · slope. Adam moves all pixels alike, and the largest change
+        # is several times the typical one, so the way of a whole search is that long.
+        rate = _REACH * typical / 127.5 * 2 / self.search_steps
+        nothing = tf.zeros_like(lead)
         return {
             **_fresh(batch),
-            "c": tf.fill([count], self.first_c),
-            "c_too_small": tf.zeros([count]),
-            "c_enough": tf.fill([count], np.inf),
-            "worked": tf.zeros([count], tf.bool),
+            "c": 2 * 2 * distance / 255.0**2 / slope,
+            "rate": tf.maximum(rate, 1e-6),
+            "c_too_small": nothing,
+            "c_enough": nothing + np.inf,
+            "worked": nothing > 0,
         }
 
     def step(self, oracle: Oracle, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """A step of Adam; at the end of a search, the next c."""
-        length = -(-self.steps // self.searches)
-        within = index % length
+        within = index % self.search_steps
         pixels, inner = state["pixels"], state["inner"]
         logits, lead, uphill = oracle.gradient(pixels, batch.labels, batch.targets, "margin")
-        wanting = tf.cast(lead < self.confidence, tf.float32)
-        state = {**state, "worked": state["worked"] | (lead > 0)}
+        wanting = tf.cast(lead <= self.confidence, tf.float32)
+        state = {**state, "worked": state["worked"] | (wanting == 0)}
         downhill = 2 * (pixels - batch.original) / 255.0**2 - norms.per_image(state["c"] * wanting) * uphill
         gradient = downhill * 127.5 * (1 - tf.square(tf.tanh(inner)))
         first = 0.9 * state["first_moment"] + 0.1 * gradient
         second = 0.999 * state["second_moment"] + 0.001 * tf.square(gradient)
-        # Kingma & Ba 2015, algorithm 1.
-        slope = first / (1 - 0.9 ** (within + 1)) / (tf.sqrt(second / (1 - 0.999 ** (within + 1))) + 1e-8)
-        inner = inner - self.rate * (1 - within / length) * slope
+        # Kingma & Ba 2015, algorithm 1; its guard against division by zero must lie below these small gradients.
+        slope = first / (1 - 0.9 ** (within + 1)) / (tf.sqrt(second / (1 - 0.999 ** (within + 1))) + 1e-20)
+        inner = inner - norms.per_image(state["rate"]) * (1 - within / self.search_steps) * slope
         moved = {"pixels": _bounded(inner), "inner": inner, "first_moment": first, "second_moment": second}
         state = {**state, **moved}
-        return logits, self._next_search(batch, state) if within == length - 1 else state
+        return logits, self._next_search(batch, state) if within == self.search_steps - 1 else state
 
     def _next_search(self, batch: Batch, state: State) -> State:
         c, worked = state["c"], state["worked"]
@@ -193,9 +205,10 @@ class CarliniWagner(Minimal):
         too_small = tf.where(worked, state["c_too_small"], tf.maximum(c, state["c_too_small"]))
         known = tf.math.is_finite(enough)
         following = tf.where(known, (too_small + tf.where(known, enough, 0.0)) / 2, c * 10)
-        count = len(batch.numbers)
-        bounds = {"c": following, "c_too_small": too_small, "c_enough": enough}
-        return {**_fresh(batch), **bounds, "worked": tf.zeros([count], tf.bool)}
+        bounds = {"c": following, "c_too_small": too_small, "c_enough": enough, "worked": tf.zeros_like(worked)}
+        # Where nothing has worked yet, the linear network may have promised too short a way as well.
+        rate = tf.where(known, state["rate"], 3 * state["rate"])
+        return {**state, **_fresh(batch), **bounds, "rate": rate}
 
 
 def _fresh(batch: Batch) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tlkeras.data.audit import audit
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError, DataError, unknown
 from tlkeras.evaluation.metrics import accuracy_interval
-from tlkeras.progress import Reporter, Silent
+from tlkeras.progress import Advance, Reporter, Silent
 
 # What is measured by default, by norm.
 EPSILONS_255 = {"linf": (0.5, 1.0, 2.0, 4.0, 8.0, 16.0), "l2": (48.0, 96.0, 191.0, 383.0, 765.0, 1530.0)}
@@ -259,9 +260,8 @@ def _sweep(
             # An attack after the smallest change is made once; its changes count where they fit into the budget.
             if result is None or not minimal:
                 method = config.attack(name, epsilon_255)
-                result = attacker.attack(
-                    pixels, method, labels=labels, progress=lambda n, _, done=done: progress(done + n, total)
-                )
+                counted = partial(_advance, progress, done, total)
+                result = attacker.attack(pixels, method, labels=labels, progress=counted)
             done += int(right.sum())
             progress(done, total)
             fooled, raw = result.success, result.attacked & result.raw_success
@@ -270,12 +270,15 @@ def _sweep(
                 fooled, raw = fooled & (length <= epsilon_255), raw & (length <= epsilon_255)
             steps = float(result.steps[result.attacked].mean()) if result.attacked.any() else 0.0
             black_box = METHODS[name].black_box
-            points.append(
-                AttackPoint(
-                    *_share(right & ~fooled), name, black_box, epsilon_255, int(right.sum()), fooled, raw, steps
-                )
-            )
+            share = _share(right & ~fooled)
+            points.append(AttackPoint(*share, name, black_box, epsilon_255, int(right.sum()), fooled, raw, steps))
     return points
+
+
+def _advance(progress: Advance, before: int, total: int, done: int, of: int) -> None:
+    """The progress of one attack as that of the whole sweep."""
+    del of
+    progress(before + done, total)
 
 
 def _worst(points: Sequence[AttackPoint], right: np.ndarray, config: RobustnessConfig) -> list[AttackPoint]:
