@@ -100,7 +100,7 @@ def main() -> None:
 
     target = load_target(options.backbone)
     fourier, pixels = preset(target, "fourier"), preset(target, "pixels")
-    bare = replace(pixels, statistics=0.0, certainty=0.0, transforms=type(pixels.transforms)(), tv=TV_WEIGHT)
+    bare = replace(pixels, statistics=0.0, transforms=type(pixels.transforms)(), tv=TV_WEIGHT)
     rows, missing = [], False
     for images in options.images:
         makers: list[tuple[str, Callable[[], Any]]] = [
