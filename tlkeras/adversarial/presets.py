@@ -43,9 +43,14 @@ class Preset:
         """The objective minus the weighted total variation."""
         return objective - self.tv * TotalVariation() if self.tv else objective
 
-    def class_objective(self, target: Target) -> Objective:
-        """The logit of each image's class, and what this preset adds to it, without the total variation."""
-        strange = strange_statistics(target.network, share=self.statistics_share) if self.statistics else None
+    def class_objective(self, target: Target, seen_in: Any | None = None) -> Objective:
+        """The logit of each image's class, and what this preset adds to it, without the total variation.
+
+        ``seen_in``: the network that will be looked at, if it is a folded copy of the target's.
+        """
+        if not self.statistics:
+            return ClassLogit()
+        strange = strange_statistics(target.network, share=self.statistics_share, seen_in=seen_in)
         return ClassLogit() - self.statistics * strange if strange else ClassLogit()
 
     def to_json(self) -> dict[str, Any]:
@@ -65,8 +70,8 @@ _PIXELS = Preset(
     mode=PIXELS,
     held=Pixels(),
     transforms=Transforms(),
-    ascent=Ascent(GRADIENT, rate=2.0, steps=128),
-    tv=100.0,
+    ascent=Ascent(GRADIENT, rate=10.0, steps=128),
+    tv=1000.0,
 )
 
 
