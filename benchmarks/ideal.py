@@ -31,8 +31,8 @@ def ours(target: Any, preset: Any, images: int, steps: int) -> Callable[[], None
     from tlkeras.adversarial.ascent import Climb
 
     ascent = replace(preset.ascent, steps=steps + 1)
-    objective = preset.with_variation(preset.class_objective(target))
-    climb = Climb(target, objective, preset.held, preset.transforms, ascent)
+    objective = preset.with_variation(preset.class_objective(target, target.folded.network))
+    climb = Climb(target.folded, objective, preset.held, preset.transforms, ascent)
 
     def start() -> None:
         climb.start(range(images), [CLASS] * images)
@@ -100,7 +100,7 @@ def main() -> None:
 
     target = load_target(options.backbone)
     fourier, pixels = preset(target, "fourier"), preset(target, "pixels")
-    bare = replace(pixels, statistics=0.0, certainty=0.0, transforms=type(pixels.transforms)(), tv=TV_WEIGHT)
+    bare = replace(pixels, statistics=0.0, transforms=type(pixels.transforms)(), tv=TV_WEIGHT)
     rows, missing = [], False
     for images in options.images:
         makers: list[tuple[str, Callable[[], Any]]] = [

@@ -17,7 +17,8 @@ from tlkeras.adversarial.objectives import (
     Unit,
     strange_statistics,
 )
-from tlkeras.backbones.inside import with_layers
+from tlkeras.backbones.folding import fold_batch_norm
+from tlkeras.backbones.inside import layer_rows, with_layers
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.uniform(0, 255, (2, 6, 6, 3)).astype(np.float32)
@@ -62,11 +63,7 @@ def test_statistics_are_strange_where_an_image_is_unlike_the_training_photos():
     objective = strange_statistics(network)
     assert len(objective.names) == 15  # of 27, those with more than one place at this size
 
-    def distance(pixels):
-        outputs = dict(with_layers(network, objective.layers)(pixels, training=False))
-        return objective(Seen(pixels, outputs.pop(""), tf.constant([0]), outputs)).numpy()
-
-    before = distance(photos)
+    before = distance_of(network, photos)
     # As if the network had been trained on just this photo, layer by layer.
     for name in [layer.name for layer in inner.layers if type(layer).__name__ == "BatchNormalization"]:
         layer = inner.get_layer(name)
@@ -100,6 +97,17 @@ def test_a_share_takes_the_smallest_layers(share):
     assert sum(shapes[name] for name in some.names) <= share * sum(shapes[name] for name in everything.names)
     left_out = set(everything.names) - set(some.names)
     assert max(shapes[name] for name in some.names) < min(shapes[name] for name in left_out)
+
+
+def test_the_folded_network_has_the_same_statistics():
+    network = small_network()
+    folded = fold_batch_norm(network)
+    objective = strange_statistics(network, seen_in=folded)
+    assert len(layer_rows(folded)) < len(layer_rows(network))
+    pixels = RANDOM.uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    outputs = dict(with_layers(folded, objective.layers)(pixels, training=False))
+    value = objective(Seen(pixels, outputs.pop(""), tf.constant([0, 0]), outputs))
+    np.testing.assert_allclose(value, distance_of(network, pixels), rtol=1e-3)
 
 
 def test_a_network_without_batch_normalisation_has_no_statistics():

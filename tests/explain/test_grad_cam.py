@@ -10,7 +10,7 @@ from tlkeras import backbones
 from tlkeras.adversarial.target import load_target
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain import grad_cam
-from tlkeras.explain.grad_cam import Explainer, blended, comparison, explain, laid_over
+from tlkeras.explain.grad_cam import Explainer, blended, comparison, heat_maps, laid_over
 from tlkeras.images.png import figure_bytes
 
 
@@ -95,11 +95,11 @@ def test_a_photo_that_cannot_be_read_is_named_and_the_rest_is_explained(target, 
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [tmp_path / "bad.png", tmp_path / "good.png"]
     problems = []
-    found = explain(target, paths, failed=lambda index, error: problems.append((index, error.reason)))
+    found = heat_maps(target, paths, failed=lambda index, error: problems.append((index, error.reason)))
     assert problems == [(0, "not_an_image")]
     assert [heat_map.name for heat_map in found] == [str(paths[1])]
     with pytest.raises(ImageError):
-        explain(target, paths)
+        heat_maps(target, paths)
 
 
 def test_what_is_not_there_is_refused(target):

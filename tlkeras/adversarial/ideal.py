@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from tlkeras.adversarial.ascent import Climb, rounded
 from tlkeras.adversarial.objectives import Channel, LayerNorm, Objective
 from tlkeras.adversarial.presets import FOURIER, Preset, preset
 from tlkeras.adversarial.target import Target
-from tlkeras.backbones.inside import check_layer
+from tlkeras.backbones.inside import check_layer, layer_rows
 from tlkeras.errors import ConfigError
 from tlkeras.images.png import through_png
 from tlkeras.progress import Reporter, Silent
@@ -128,7 +128,9 @@ def ideal_images(
     indices = [index for text in classes for index in [target.class_index(text)] * config.count]
     chosen = preset(target, config.mode, steps=config.steps, tv=config.tv)
     labels = [target.class_names[index] for index in indices]
-    return maximise(target, chosen.class_objective(target), indices, labels, config, reporter=reporter)
+    return maximise(
+        target, chosen.class_objective(target, target.folded.network), indices, labels, config, reporter=reporter
+    )
 
 
 def ideal_layer_images(
@@ -141,6 +143,9 @@ def ideal_layer_images(
 ) -> IdealImages:
     """What excites one channel of an inner layer, or with ``channel=None`` the whole layer (DeepDream's objective).
 
+    Activations have no common scale against which to weigh the total variation: it counts only where ``config.tv``
+    gives its weight.
+
     Raises: ConfigError for a layer or a channel that the network does not have.
     """
     row = check_layer(target.network, layer)
@@ -148,8 +153,10 @@ def ideal_layer_images(
         raise ConfigError(f"channels of '{layer}' are numbered 0..{row.shape[-1] - 1}", received=channel)
     objective: Objective = LayerNorm(layer) if channel is None else Channel(layer, channel)
     label = layer if channel is None else f"{layer} {channel}"
-    count = config.count
-    return maximise(target, objective, [NO_CLASS] * count, [label] * count, config, reporter=reporter)
+    if config.tv is None:
+        config = replace(config, tv=0.0)
+    classes, labels = [NO_CLASS] * config.count, [label] * config.count
+    return maximise(target, objective, classes, labels, config, reporter=reporter)
 
 
 def maximise(
@@ -167,7 +174,8 @@ def maximise(
     """
     chosen = preset(target, config.mode, steps=config.steps, tv=config.tv)
     objective = chosen.with_variation(objective)
-    climb = Climb(target, objective, chosen.held, chosen.transforms, chosen.ascent)
+    climbed = target if _missing(target.folded, objective) else target.folded
+    climb = Climb(climbed, objective, chosen.held, chosen.transforms, chosen.ascent)
     steps = chosen.ascent.steps
     # Frames lie close together at first, where most happens.
     moments = np.unique(np.rint(steps * np.linspace(0, 1, min(config.frames, steps + 1)) ** 2).astype(np.int64))
@@ -199,3 +207,8 @@ def maximise(
         probabilities=target.probabilities(images),
         unrounded=target.probabilities(pixels),
     )
+
+
+def _missing(target: Target, objective: Objective) -> bool:
+    """Whether an objective looks at a layer that the network does not have, such as one that was folded away."""
+    return not set(objective.layers) <= {row.name for row in layer_rows(target.network)}

@@ -205,7 +205,7 @@ class StrangeStatistics(Objective):
     2020, DeepInversion; there over a batch, here for each image on its own, so that an image does not depend on
     its neighbours). To be subtracted; see :func:`strange_statistics`.
 
-    names: batch normalisations; means, spreads: of each one's output over the training photos, float32 ``[C]``.
+    names: layers; means, spreads: of each one's output over the training photos, float32 ``[C]``.
     """
 
     names: tuple[str, ...]
@@ -214,7 +214,7 @@ class StrangeStatistics(Objective):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The batch normalisations."""
+        """The layers."""
         return self.names
 
     def __call__(self, seen: Seen) -> Tensor:
@@ -232,11 +232,13 @@ class StrangeStatistics(Objective):
         return total / len(self.names)
 
 
-def strange_statistics(network: Any, *, share: float = 1.0) -> StrangeStatistics | None:
+def strange_statistics(network: Any, *, share: float = 1.0, seen_in: Any | None = None) -> StrangeStatistics | None:
     """The distance from training photos by a network's own batch normalisations, or None where it has none.
 
     ``network``: from ``backbones.build``, or a classifier's. ``share``: how much of all numbers to look at, 0..1;
-    the smallest layers are taken first, because they say as much for less work.
+    the smallest layers are taken first, because they say as much for less work. ``seen_in``: the network that will be
+    looked at, if it is not this one: one from ``fold_batch_norm``, whose convolutions give what the batch
+    normalisations behind them gave.
     """
     inner = application(network)
     rows = [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
@@ -255,7 +257,14 @@ def strange_statistics(network: Any, *, share: float = 1.0) -> StrangeStatistics
         scale = np.abs(layer.gamma.numpy()) if layer.scale else np.ones_like(variance)
         means.append(layer.beta.numpy() if layer.center else np.zeros_like(variance))
         spreads.append((scale * np.sqrt(variance / (variance + layer.epsilon))).astype(np.float32))
-    return StrangeStatistics(tuple(row.name for row in rows), tuple(means), tuple(spreads))
+    there = {row.name for row in layer_rows(network if seen_in is None else seen_in)}
+    names = (row.name if row.name in there else _feeding(inner.get_layer(row.name)) for row in rows)
+    return StrangeStatistics(tuple(names), tuple(means), tuple(spreads))
+
+
+def _feeding(layer: Any) -> str:
+    """The name of the layer whose output this one takes."""
+    return layer.input._keras_history.operation.name
 
 
 def _of_class(values: Tensor, classes: Tensor, index: int | None) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 from tlkeras.adversarial.ascent import ADAM, GRADIENT, Ascent
 from tlkeras.adversarial.objectives import (
     ClassLogit,
-    ClassLogProbability,
     Objective,
     TotalVariation,
     strange_statistics,
@@ -28,7 +27,8 @@ class Preset:
     """All settings of a run.
 
     tv: weight of the total variation that is subtracted. statistics: weight of the distance from photos'
-    statistics inside the network. certainty: weight of the class's log probability beside its logit.
+    statistics inside the network, measured in ``statistics_share`` of it; without effect in networks that have no
+    batch normalisation.
     """
 
     mode: str
@@ -37,19 +37,21 @@ class Preset:
     ascent: Ascent
     tv: float
     statistics: float = 0.0
-    certainty: float = 0.0
+    statistics_share: float = 0.3
 
     def with_variation(self, objective: Objective) -> Objective:
         """The objective minus the weighted total variation."""
         return objective - self.tv * TotalVariation() if self.tv else objective
 
-    def class_objective(self, target: Target) -> Objective:
-        """The logit of each image's class, and what this preset adds to it, without the total variation."""
-        objective: Objective = ClassLogit()
-        if self.certainty:
-            objective += self.certainty * ClassLogProbability()
-        strange = strange_statistics(target.network) if self.statistics else None
-        return objective - self.statistics * strange if strange else objective
+    def class_objective(self, target: Target, seen_in: Any | None = None) -> Objective:
+        """The logit of each image's class, and what this preset adds to it, without the total variation.
+
+        ``seen_in``: the network that will be looked at, if it is a folded copy of the target's.
+        """
+        if not self.statistics:
+            return ClassLogit()
+        strange = strange_statistics(target.network, share=self.statistics_share, seen_in=seen_in)
+        return ClassLogit() - self.statistics * strange if strange else ClassLogit()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -60,15 +62,16 @@ _FOURIER = Preset(
     mode=FOURIER,
     held=Fourier(),
     transforms=Transforms(jitter=0.05, turn_degrees=12.0, scale=(0.85, 1.25)),
-    ascent=Ascent(ADAM, rate=0.15, steps=256),
-    tv=0.0,
+    ascent=Ascent(ADAM, rate=0.1, steps=128),
+    tv=30.0,
+    statistics=60.0,
 )
 _PIXELS = Preset(
     mode=PIXELS,
     held=Pixels(),
     transforms=Transforms(),
-    ascent=Ascent(GRADIENT, rate=2.0, steps=256),
-    tv=100.0,
+    ascent=Ascent(GRADIENT, rate=10.0, steps=128),
+    tv=1000.0,
 )
 
 

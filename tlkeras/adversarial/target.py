@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from tlkeras import backbones
 from tlkeras.backbones import imagenet
+from tlkeras.backbones.folding import fold_batch_norm
 from tlkeras.backbones.weights import IMAGENET
 from tlkeras.data.pipeline import fitted_image
 from tlkeras.errors import ConfigError, unknown
@@ -46,6 +47,11 @@ class Target:
     def logits(self, pixels: Any) -> Any:
         """Logits, a float32 tensor ``[N, K]``, of a float32 tensor ``[N, S, S, 3]`` in 0..255; differentiable."""
         return self.network(pixels, training=False)
+
+    @cached_property
+    def folded(self) -> Target:
+        """The same network with its batch normalisations folded: the same answers up to rounding, quicker gradients."""
+        return replace(self, network=fold_batch_norm(self.network))
 
     @cached_property
     def _forward(self) -> Any:

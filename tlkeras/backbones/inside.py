@@ -50,7 +50,7 @@ def last_maps(model: Any) -> str:
 
     Raises: ConfigError for a network without feature maps.
     """
-    rows = [row for row in layer_rows(model) if row.shape[0] > 1 or row.shape[1] > 1]
+    rows = [row for row in layer_rows(model) if max(row.shape[:2]) > 1 and row.kind not in _PLUMBING]
     if not rows:
         raise ConfigError("the network must have feature maps", received=f"{model.name}, whose layers have none")
     return rows[-1].name

@@ -31,7 +31,10 @@ def ideal(
     count: Annotated[int, typer.Option(help="Images of each class, from different noise.")] = 4,
     steps: Annotated[int | None, typer.Option(help="Gradient steps; default by mode and network.")] = None,
     mode: Annotated[str, typer.Option(help="fourier, or pixels (the plain loop).")] = "fourier",
-    tv: Annotated[float | None, typer.Option("--tv", help="Weight of the total variation; 0 shows the noise.")] = None,
+    tv: Annotated[
+        float | None,
+        typer.Option("--tv", help="Weight of the total variation; 0 shows the noise; default by mode."),
+    ] = None,
     layer: Annotated[str | None, typer.Option(help="Excite an inner layer instead of a class.")] = None,
     channel: Annotated[int | None, typer.Option(help="One channel of --layer.")] = None,
     judge: Annotated[

@@ -141,7 +141,7 @@ def laid_over(coarse: np.ndarray, size: tuple[int, int], size_px: int, fit: str)
     return (heat / most if most > 0 else heat).astype(np.float32)
 
 
-def explain(
+def heat_maps(
     target: Target,
     images: Sequence[Any],
     class_index: int | None = None,
