@@ -42,6 +42,8 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.inputs
+	$(BIN)/python -m benchmarks.ideal
+	$(BIN)/python -m benchmarks.ideal_quality
 
 clean:  ## remove the environment and what tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

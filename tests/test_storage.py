@@ -6,8 +6,17 @@ import stat
 
 import pytest
 
-from tlkeras.errors import StorageError
-from tlkeras.storage import cache_root, clear_cache, sha256_of, size_of, staged_folder, write_bytes, write_json
+from tlkeras.errors import ConfigError, StorageError
+from tlkeras.storage import (
+    cache_root,
+    clear_cache,
+    new_folder,
+    sha256_of,
+    size_of,
+    staged_folder,
+    write_bytes,
+    write_json,
+)
 
 
 def test_writing_replaces_atomically_and_leaves_nothing_beside(tmp_path):
@@ -69,3 +78,12 @@ def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
     assert not cache_root().exists()
     monkeypatch.delenv("TLKERAS_CACHE")
     assert cache_root().name == "tlkeras"
+
+
+def test_a_new_folder_is_never_one_that_is_there(tmp_path):
+    assert new_folder(None, tmp_path / "ideal", "runs/pets-1") == tmp_path / "ideal/pets-1-1"
+    (tmp_path / "ideal/pets-1-1").mkdir(parents=True)
+    assert new_folder(None, tmp_path / "ideal", "runs/pets-1/") == tmp_path / "ideal/pets-1-2"
+    assert new_folder(tmp_path / "mine", "ideal", "x") == tmp_path / "mine"
+    with pytest.raises(ConfigError, match="exists already"):
+        new_folder(tmp_path / "ideal", "ideal", "x")

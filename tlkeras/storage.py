@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tlkeras.errors import StorageError
+from tlkeras.errors import ConfigError, StorageError
 
 
 def cache_root() -> Path:
@@ -103,6 +103,24 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
             _sync(target.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:
+    """The folder that a command may write: the one that was asked for, or ``parent/stem-NUMBER``, not yet there.
+
+    ``stem``: any text; only its last part counts where it is a path.
+
+    Raises: ConfigError when the folder that was asked for exists.
+    """
+    if given is not None:
+        if Path(given).exists():
+            raise ConfigError(f"'{given}' exists already and stays as it is", next_step="Choose another --out.")
+        return Path(given)
+    name = Path(stem).name or "result"
+    number = 1
+    while (folder := Path(parent) / f"{name}-{number}").exists():
+        number += 1
+    return folder
 
 
 def _sync(path: Path) -> None:

@@ -20,8 +20,6 @@ import numpy as np
 from tlkeras.errors import ClassifierError, ImageError, TlkerasError
 from tlkeras.evaluation.calibration import softmax
 from tlkeras.heads.config import HeadConfig
-from tlkeras.images.arrays import as_pixels
-from tlkeras.images.decode import read_bytes
 from tlkeras.images.resize import check_fit
 from tlkeras.storage import sha256_of, staged_folder, write_json
 
@@ -102,15 +100,9 @@ class TrainedClassifier:
 
         Raises: ImageError when it cannot be decoded; ConfigError for an array of another shape or range.
         """
-        from tlkeras.data.pipeline import fitted_pixels
-        from tlkeras.images import graph
+        from tlkeras.data.pipeline import fitted_image
 
-        size_px, fit = self.config.size_px, self.config.fit
-        if isinstance(image, str | Path):
-            return fitted_pixels(read_bytes(image), size_px, fit)
-        if isinstance(image, bytes | bytearray | memoryview):
-            return fitted_pixels(bytes(image), size_px, fit)
-        return graph.fit_to_square(as_pixels(image), size_px, fit).numpy()
+        return fitted_image(image, self.config.size_px, self.config.fit)
 
     def predict_batches(
         self, images: Sequence[Any], *, batch_size: int = 32, failed: Callable[[int, ImageError], None] | None = None

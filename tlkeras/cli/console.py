@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -29,6 +30,13 @@ EngineOption = Annotated[
 DataDirOption = Annotated[
     str | None,
     typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
+]
+NetworkArgument = Annotated[str, typer.Argument(help="A backbone ('tlkeras backbones' lists all) or a run directory.")]
+WeightsOption = Annotated[
+    str, typer.Option("--weights", help="Of a backbone: imagenet, none (random), or a weights file.")
+]
+SizeOption = Annotated[
+    int | None, typer.Option("--size", help="Input size of a backbone in pixels; its own by default.")
 ]
 
 
@@ -96,6 +104,11 @@ def print_tables(tables: list[Any]) -> None:
         console = Console(highlight=False, width=160)
     for table in tables:
         console.print(table)
+
+
+def file_stem(label: str) -> str:
+    """A label as the beginning of a file name: letters, digits and underscores, at most 60 of them."""
+    return re.sub(r"[^\w.]+", "_", label).strip("_.")[:60] or "image"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import data, info, predicting, training
+from tlkeras.cli import attacking, data, explaining, ideal, info, predicting, robustness, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -27,6 +27,11 @@ app = typer.Typer(
 app.command()(training.train)
 app.command()(training.evaluate)
 app.command()(predicting.predict)
+app.command()(ideal.ideal)
+app.command()(explaining.features)
+app.command()(explaining.explain)
+app.command()(attacking.attack)
+app.command()(robustness.robustness)
 app.command()(data.audit)
 app.command()(info.backbones)
 app.command()(info.cache)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlkeras.errors import ImageError
+from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import Limits, decode, read_bytes
 from tlkeras.images.resize import check_fit
 
@@ -107,3 +109,20 @@ def fitted_pixels(data: bytes, size_px: int, fit: str, limits: Limits = Limits()
     from tlkeras.images import graph
 
     return graph.fit_to_square(decode(data, limits).pixels, size_px, fit).numpy()
+
+
+def fitted_image(image: Any, size_px: int, fit: str) -> np.ndarray:
+    """One image from anywhere, fitted: float32 ``[size_px, size_px, 3]`` in 0..255.
+
+    ``image``: a path, the bytes of an image file, a PIL image, or an array ``[H, W]``, ``[H, W, 1]`` or
+    ``[H, W, 3]`` in 0..255.
+
+    Raises: ImageError when it cannot be decoded; ConfigError for an array of another shape or range.
+    """
+    from tlkeras.images import graph
+
+    if isinstance(image, str | Path):
+        return fitted_pixels(read_bytes(image), size_px, fit)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return fitted_pixels(bytes(image), size_px, fit)
+    return graph.fit_to_square(as_pixels(image), size_px, fit).numpy()

@@ -18,9 +18,9 @@ import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import ConfigError, DataError
+from tlkeras.errors import DataError
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import staged_folder, write_bytes, write_json
+from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit
@@ -70,8 +70,8 @@ def train(
     """
     reporter = reporter or Silent()
     clock = Clock()
-    if out is not None and Path(out).exists():
-        raise ConfigError(f"'{out}' exists already, and a run never overwrites", next_step="Choose another --out.")
+    if out is not None:
+        new_folder(out, RUNS_FOLDER, "")  # refused before the work, not after it
     dataset = open_dataset(data, data_dir=data_dir, seed=config.seed)
     if test_data is not None:
         dataset = joined(dataset, open_dataset(test_data, data_dir=data_dir, seed=config.seed))
@@ -79,7 +79,7 @@ def train(
     fitted = fit(config, dataset, reporter)
     test = np.flatnonzero(fitted.images.splits == "test")
     judgement = judge_features(fitted.classifier, fitted.images.subset(test), fitted.features.matrix[test])
-    folder = Path(out) if out is not None else _free_name(dataset.name, config.backbone)
+    folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"])
     _write(run, config, dataset, data, test_data)
@@ -101,13 +101,6 @@ def joined(train: LabelledImages, test: LabelledImages) -> LabelledImages:
         # A training set without splits becomes all "train", from which validation is carved.
         splits=np.concatenate([np.where(train.splits == "", "train", train.splits), np.full(len(test), "test")]),
     )
-
-
-def _free_name(data_name: str, backbone: str) -> Path:
-    number = 1
-    while (folder := Path(RUNS_FOLDER) / f"{data_name}-{backbone}-{number}").exists():
-        number += 1
-    return folder
 
 
 def _write(run: Run, config: TrainConfig, dataset: LabelledImages, data: Any, test_data: Any) -> None:

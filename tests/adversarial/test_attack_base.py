@@ -1,0 +1,238 @@
+"""One table: every attack against every tiny model, targeted and not, in every norm it knows."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.adversarial.models import Linear, Masked, Smooth, images, said
+from tlkeras.adversarial import norms
+from tlkeras.adversarial.attacks import METHODS, make
+from tlkeras.adversarial.goals import Goal
+from tlkeras.adversarial.oracle import Oracle
+from tlkeras.errors import ConfigError, DataError
+
+MODELS = {"linear": lambda: Linear(5), "two classes": lambda: Linear(2), "smooth": Smooth, "masked": Masked}
+CASES = [
+    (method, norm, model, targeted)
+    for method, kind in METHODS.items()
+    for norm in kind.norms
+    for model in MODELS
+    for targeted in (False, True)
+]
+# Enough for any method to succeed somewhere, in each norm.
+EPSILON_255 = {"linf": 16.0, "l2": 300.0}
+STEPS = {"square": 30, "cw": 60, "deepfool": 20}
+
+
+@pytest.fixture(scope="module")
+def oracles():
+    return {name: Oracle(make_model()) for name, make_model in MODELS.items()}
+
+
+def options(method, norm):
+    budget = {} if METHODS[method].minimal else {"epsilon_255": EPSILON_255[norm]}
+    return {"norm": norm, **budget, "steps": STEPS.get(method, METHODS[method].steps)}
+
+
+@pytest.mark.parametrize(("method", "norm", "model", "targeted"), CASES)
+def test_every_attack_on_every_model(oracles, method, norm, model, targeted):
+    oracle = oracles[model]
+    attack = make(method, **options(method, norm))
+    pixels = oracle.model.images(5)
+    labels = said(oracle.model, pixels)
+    classes = 2 if model == "two classes" else 5
+    goal = Goal(labels, (labels + 1) % classes if targeted else None)
+    try:
+        attack.check(classes, targeted)
+    except ConfigError as error:
+        assert classes == 2 and "apgd-ce" in str(error)  # noqa: PT017, PT018 (either is right)
+        return
+    found = attack.run(oracle, pixels, goal, batch_size=3)
+    assert found.adversarial.dtype == np.uint8
+    assert found.adversarial.shape == pixels.shape
+    # Success is what the model says of the bytes, and the bytes lie in the ball.
+    after = np.asarray(oracle.logits(found.adversarial.astype(np.float32)))
+    np.testing.assert_array_equal(found.success, goal.reached(after))
+    assert norms.inside(found.adversarial, pixels, norm, attack.budget_255).all()
+    assert (found.steps >= 1).all()
+    assert (found.steps <= attack.steps).all()
+    if model in ("linear", "two classes") and method != "square":
+        assert found.success.all(), f"{found.success.sum()} of {len(pixels)}"
+        assert found.raw_success.all()
+    if norm == "linf" or method == "deepfool":
+        same = attack.run(oracle, pixels, goal, batch_size=3)
+        np.testing.assert_array_equal(same.adversarial, found.adversarial)
+
+
+BOUNDED = [(method, norm) for method, kind in METHODS.items() if not kind.minimal for norm in kind.norms]
+
+
+@pytest.mark.parametrize(("method", "norm"), BOUNDED)
+def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method, norm):
+    # With two classes every loss points straight at the boundary; DLR has no meaning there.
+    name = "linear" if method == "apgd-dlr" else "two classes"
+    oracle = oracles[name]
+    pixels = oracle.model.images(4, seed=1)
+    labels = said(oracle.model, pixels)
+    steps = {"fgsm": 1, "square": 300}.get(method, 30)
+    for index, image in enumerate(pixels):
+        smallest = oracle.model.smallest(image, norm)
+        # L∞ budgets act as whole numbers, because the result is rounded to 8 bits.
+        below = np.ceil(smallest) - 1 if norm == "linf" else 0.98 * smallest
+        above = np.ceil(smallest + 0.01) if norm == "linf" else 1.03 * smallest
+        if name == "linear":
+            above *= 1.1
+        if method == "square":
+            above *= 3  # random search comes near, not to it
+        one, goal = pixels[index : index + 1], Goal(labels[index : index + 1])
+        assert make(method, norm=norm, epsilon_255=above, steps=steps).run(oracle, one, goal).success.all()
+        assert not make(method, norm=norm, epsilon_255=below, steps=steps).run(oracle, one, goal).success.any()
+
+
+@pytest.mark.parametrize(("method", "norm"), [("deepfool", "l2"), ("deepfool", "linf"), ("cw", "l2")])
+@pytest.mark.parametrize(("model", "targeted"), [("linear", False), ("two classes", True)])
+def test_minimal_attacks_find_the_closed_form(oracles, method, norm, model, targeted):
+    oracle = oracles[model]
+    pixels = oracle.model.images(5, seed=3)
+    labels = said(oracle.model, pixels)
+    goal = Goal(labels, 1 - labels if targeted else None)
+    found = make(method, norm=norm).run(oracle, pixels, goal)
+    assert found.success.all()
+    length = norms.distances(found.adversarial, pixels)[f"{norm}_255"]
+    smallest = np.array([oracle.model.smallest(image, norm) for image in pixels])
+    # Below is impossible; above, rounding to 8 bits costs a little (in L∞ up to one whole number).
+    assert (length >= smallest - 1e-3).all()
+    assert (length <= (smallest + 1.01 if norm == "linf" else 1.06 * smallest)).all(), length / smallest
+
+
+def test_the_gradients_are_those_of_finite_differences():
+    import keras
+
+    from tests.networks import small_network
+    from tlkeras import backbones
+    from tlkeras.adversarial.oracle import FullSize, oracle_of
+    from tlkeras.adversarial.target import Target
+
+    network = small_network(32)
+    features = network.output
+    keras.utils.set_random_seed(1)
+    logits = keras.layers.Dense(4)(features)
+    target = Target("tiny", "mobilenet_0.25", keras.Model(network.input, logits), tuple("abcd"), 32, "crop")
+    assert backbones.application(target.network)
+    random = np.random.default_rng(0)
+    for full_size, shape in ((False, (32, 32)), (True, (47, 61))):
+        oracle = oracle_of(target, full_size=full_size)
+        assert isinstance(oracle.judge, FullSize if full_size else Target)
+        pixels = random.uniform(20, 235, (2, *shape, 3)).astype(np.float32)
+        labels = np.asarray(oracle.logits(pixels)).argmax(axis=1).astype(np.int32)
+        for loss in ("margin",) if full_size else ("ce", "dlr"):
+            _, value, gradient = oracle.gradient(pixels, labels, None, loss)
+            direction = np.asarray(gradient)
+            direction = direction / np.linalg.norm(direction.reshape(2, -1), axis=1).reshape(2, 1, 1, 1)
+            step = 0.02
+            ahead = np.asarray(oracle.gradient(pixels + step * direction, labels, None, loss)[1])
+            behind = np.asarray(oracle.gradient(pixels - step * direction, labels, None, loss)[1])
+            slope = (ahead - behind) / (2 * step)
+            expected = (np.asarray(gradient) * direction).sum(axis=(1, 2, 3))
+            np.testing.assert_allclose(slope, expected, rtol=0.05)
+            assert np.isfinite(np.asarray(value)).all()
+
+
+def test_images_that_are_done_leave_the_batch():
+    oracle = Oracle(Linear(5))
+    pixels = oracle.model.images(8)
+    goal = Goal(said(oracle.model, pixels))
+    attack = make("pgd", epsilon_255=16.0, steps=40)
+    found = attack.run(oracle, pixels, goal)
+    assert found.success.all()
+    quick, all_steps = oracle.gradient_images, 8 * 40
+    assert quick == found.steps.sum() < all_steps / 3
+    whole = dataclasses.replace(attack, stop_early=False).run(oracle, pixels, goal)
+    assert oracle.gradient_images - quick == all_steps
+
+    def margins(images):
+        return goal.margin(np.asarray(oracle.logits(images.astype(np.float32))))
+
+    # All steps made, the result lies further beyond the boundary.
+    assert (margins(whole.adversarial) >= margins(found.adversarial)).all()
+
+
+def test_batches_of_any_size_find_alike_and_nothing_is_traced_twice():
+    oracle = Oracle(Smooth())
+    pixels = oracle.model.images(7)
+    goal = Goal(said(oracle.model, pixels))
+    attack = make("pgd", epsilon_255=8.0)
+    found = [attack.run(oracle, pixels, goal, batch_size=size) for size in (1, 3, 7)]
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.success, found[0].success)
+        # Random starts hang on the image, not on its batch; sums may round otherwise.
+        assert (other.adversarial != found[0].adversarial).mean() < 0.02
+    assert {function.experimental_get_tracing_count() for function in oracle._compiled.values()} == {1}
+
+
+def test_restarts_help_where_one_start_fails():
+    oracle = Oracle(Smooth(seed=5))
+    pixels = images(24, seed=9)
+    goal = Goal(said(oracle.model, pixels))
+    few, many = (
+        make("pgd", norm="l2", epsilon_255=8.0, steps=2, restarts=restarts).run(oracle, pixels, goal).success.sum()
+        for restarts in (1, 8)
+    )
+    assert 0 < few < many
+
+
+def test_another_seed_starts_elsewhere():
+    oracle = Oracle(Smooth())
+    pixels = images(3)
+    goal = Goal(said(oracle.model, pixels))
+    one, two = (make("pgd", epsilon_255=2.0, steps=1, seed=seed).run(oracle, pixels, goal) for seed in (0, 1))
+    assert (one.adversarial != two.adversarial).any()
+
+
+def test_no_images_and_strange_parameters():
+    oracle = Oracle(Linear(3))
+    empty = make("pgd").run(oracle, images(0), Goal(np.zeros(0)))
+    assert empty.adversarial.shape == (0, 12, 12, 3)
+    with pytest.raises(DataError, match=r"lie in 0\.\.2"):
+        Goal(np.array([3])).check(3)
+    with pytest.raises(DataError, match="as many target classes"):
+        Goal(np.array([1, 2]), np.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("pdg", {}, "did you mean 'pgd'"),
+        ("pgd", {"epsilon_255": 0}, "above 0"),
+        ("pgd", {"epsilon_255": 300}, "at most 255"),
+        ("pgd", {"epsilon_255": float("nan")}, "above 0"),
+        ("pgd", {"norm": "l3"}, "unknown norm"),
+        ("pgd", {"steps": 0}, "at least 1"),
+        ("pgd", {"seed": -1}, "seed"),
+        ("pgd", {"candidates": 3}, "unknown option of pgd"),
+        ("pgd", {"step_255": 0}, "above 0"),
+        ("fgsm", {"steps": 4}, "one step"),
+        ("square", {"norm": "l2"}, "attacks in linf"),
+        ("deepfool", {"epsilon_255": 4}, "no budget"),
+        ("deepfool", {"restarts": 3}, "no random start"),
+        ("cw", {"norm": "linf"}, "attacks in l2"),
+        ("cw", {"searches": 0}, "searches"),
+        ("cw", {"confidence": -1}, "margin in logits"),
+    ],
+)
+def test_bad_parameters_are_one_line(method, options, words):
+    with pytest.raises(ConfigError, match=words):
+        make(method, **options)
+
+
+def test_all_parameters_are_shown_and_are_json():
+    for method in METHODS:
+        attack = make(method)
+        shown = attack.to_json()
+        json.dumps(shown, allow_nan=False)
+        assert shown["method"] == method
+        for field in dataclasses.fields(attack):
+            assert field.name in shown
+            assert f"{field.name}=" in repr(attack)

@@ -1,0 +1,71 @@
+"""Folded networks compute the same, forward and backward, with fewer layers to pass."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.networks import small_network
+from tlkeras import backbones
+from tlkeras.backbones.folding import fold_batch_norm
+
+
+def random_statistics(network):
+    """Give every batch normalisation its own mean, variance, scale and shift, mild enough that signals survive."""
+    random = np.random.default_rng(0)
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.moving_mean.shape
+            layer.moving_mean.assign(random.normal(0, 0.1, shape))
+            layer.moving_variance.assign(random.uniform(0.02, 0.1, shape))
+            layer.beta.assign(random.normal(0, 0.1, shape))
+            if layer.gamma is not None:
+                layer.gamma.assign(random.uniform(0.5, 1.5, shape))
+    return network
+
+
+def norms_of(network):
+    """How many batch normalisations are really computed."""
+    return sum(isinstance(op, keras.layers.BatchNormalization) for op in network.operations)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("mobilenet_0.25", 0), ("mobilenet_v2_0.35", 0), ("resnet50_v2", 17), ("efficientnet_b0", 0)]
+)
+def test_folded_backbones_compute_the_same(name, left):
+    keras.utils.set_random_seed(0)
+    network = random_statistics(backbones.build(name, "none", size_px=32))
+    folded = fold_batch_norm(network)
+    assert folded is not network
+    assert norms_of(backbones.application(folded)) == left < norms_of(backbones.application(network))
+    pixels = tf.constant(np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)), tf.float32)
+    expected = network(pixels, training=False).numpy()
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(folded(pixels, training=False), expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_classifier_with_both_views_is_folded():
+    backbone = random_statistics(small_network(32))
+    pixels = keras.Input((32, 32, 3))
+    features = (backbone(pixels) + backbone(keras.ops.flip(pixels, axis=2))) / 2
+    network = keras.Model(pixels, keras.layers.Dense(3)(features))
+    folded = fold_batch_norm(network)
+    assert folded is not network
+    image = np.random.default_rng(2).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(folded(image), network(image, training=False), rtol=1e-3, atol=1e-4)
+
+
+def test_what_others_read_is_not_folded():
+    pixels = keras.Input((8, 8, 3))
+    convolved = keras.layers.Conv2D(4, 3)(pixels)
+    both = keras.layers.BatchNormalization()(convolved) + convolved
+    network = random_statistics(keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(both)))
+    folded = fold_batch_norm(network)
+    image = np.random.default_rng(3).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(folded(image), network(image, training=False), rtol=1e-4, atol=1e-3)
+    assert norms_of(folded) == 1
+
+
+def test_a_network_that_cannot_be_copied_is_returned_itself():
+    network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()])
+    assert fold_batch_norm(network) is network

@@ -1,0 +1,273 @@
+"""What an ideal image is to maximise: values that can be added and weighted.
+
+    >>> objective = ClassLogit(340) - 0.5 * TotalVariation()
+
+An objective gives one number for each image of a batch, from what the network shows for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlkeras.backbones import application
+from tlkeras.backbones.inside import layer_rows
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is to judge an image by, all float32 tensors.
+
+    image: ``[N, S, S, 3]`` in 0..255, as it is; ``logits``: ``[N, K]`` of its transformed version.
+    classes: int32 ``[N]``, what each image is to become.
+    layers: by name, the output ``[N, H, W, C]`` of inner layers for the transformed version.
+    """
+
+    image: Tensor
+    logits: Tensor
+    classes: Tensor
+    layers: Mapping[str, Tensor]
+
+
+class Objective:
+    """A number for each image, ``[N]``, the higher the better."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The inner layers that it looks at."""
+        return ()
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The value of each image, float32 ``[N]``."""
+        raise NotImplementedError
+
+    def __add__(self, other: Objective) -> Objective:
+        return Sum((self, other))
+
+    def __sub__(self, other: Objective) -> Objective:
+        return Sum((self, Weighted(other, -1.0)))
+
+    def __mul__(self, weight: float) -> Objective:
+        return Weighted(self, float(weight))
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Objective:
+        return Weighted(self, -1.0)
+
+
+@dataclass(frozen=True)
+class Sum(Objective):
+    """The sum of several objectives."""
+
+    parts: tuple[Objective, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those of its parts."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.layers))
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The values of its parts, added up."""
+        first, *others = (part(seen) for part in self.parts)
+        return sum(others, first)
+
+
+@dataclass(frozen=True)
+class Weighted(Objective):
+    """An objective times a number."""
+
+    objective: Objective
+    weight: float
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those of the objective."""
+        return self.objective.layers
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The weighted value."""
+        return self.weight * self.objective(seen)
+
+
+@dataclass(frozen=True)
+class ClassLogit(Objective):
+    """The logit of a class (Simonyan et al. 2014); without an index, of the class that each image is to become."""
+
+    index: int | None = None
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The logits of the classes, ``[N]``."""
+        return _of_class(seen.logits, seen.classes, self.index)
+
+
+@dataclass(frozen=True)
+class ClassLogProbability(Objective):
+    """The logarithm of a class's probability: it grows by making the other classes less likely, too."""
+
+    index: int | None = None
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The logarithms, ``[N]``, each at most 0."""
+        import tensorflow as tf
+
+        return _of_class(tf.nn.log_softmax(seen.logits), seen.classes, self.index)
+
+
+@dataclass(frozen=True)
+class Channel(Objective):
+    """The mean of one channel of a layer over its whole map (Olah et al. 2017)."""
+
+    layer: str
+    channel: int
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer,)
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The means, ``[N]``."""
+        import tensorflow as tf
+
+        return tf.reduce_mean(seen.layers[self.layer][..., self.channel], axis=[1, 2])
+
+
+@dataclass(frozen=True)
+class Unit(Objective):
+    """One place of one channel of a layer; the centre of the map when no place is given."""
+
+    layer: str
+    channel: int
+    row: int | None = None
+    column: int | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer,)
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The activations, ``[N]``."""
+        maps = seen.layers[self.layer]
+        row = maps.shape[1] // 2 if self.row is None else self.row
+        column = maps.shape[2] // 2 if self.column is None else self.column
+        return maps[:, row, column, self.channel]
+
+
+@dataclass(frozen=True)
+class LayerNorm(Objective):
+    """The mean square of a whole layer: whatever it sees already, more of it (Mordvintsev et al. 2015, DeepDream)."""
+
+    layer: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layer."""
+        return (self.layer,)
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The mean squares, ``[N]``."""
+        import tensorflow as tf
+
+        return tf.reduce_mean(tf.square(seen.layers[self.layer]), axis=[1, 2, 3])
+
+
+@dataclass(frozen=True)
+class TotalVariation(Objective):
+    """Mean absolute difference of neighbouring pixels, in units of the whole range: 0 flat, noise about 0.3 each way.
+
+    To be subtracted (Mahendran and Vedaldi 2015).
+    """
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """The variations, ``[N]``."""
+        import tensorflow as tf
+
+        image = seen.image / 255.0
+        down = tf.abs(image[:, 1:] - image[:, :-1])
+        right = tf.abs(image[:, :, 1:] - image[:, :, :-1])
+        return tf.reduce_mean(down, axis=[1, 2, 3]) + tf.reduce_mean(right, axis=[1, 2, 3])
+
+
+@dataclass(frozen=True, eq=False)
+class StrangeStatistics(Objective):
+    """How far the channels of a network are from the mean and spread that they had over the training photos.
+
+    Batch normalisation remembers both, so a network knows what photos look like from the inside (Yin et al.
+    2020, DeepInversion; there over a batch, here for each image on its own, so that an image does not depend on
+    its neighbours). To be subtracted; see :func:`strange_statistics`.
+
+    names: layers; means, spreads: of each one's output over the training photos, float32 ``[C]``.
+    """
+
+    names: tuple[str, ...]
+    means: tuple[Any, ...]
+    spreads: tuple[Any, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers."""
+        return self.names
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """Mean square distances, in units of the mean square spread, averaged over layers, ``[N]``."""
+        import tensorflow as tf
+
+        total: Tensor = 0.0
+        for name, mean, spread in zip(self.names, self.means, self.spreads, strict=True):
+            # About the known mean, so that one pass over the maps gives both moments without cancellation.
+            centred = seen.layers[name] - mean
+            off = tf.reduce_mean(centred, axis=[1, 2])
+            variance = tf.nn.relu(tf.reduce_mean(tf.square(centred), axis=[1, 2]) - tf.square(off))
+            distance = tf.square(off) + tf.square(tf.sqrt(variance + 1e-6) - spread)
+            total += tf.reduce_mean(distance, axis=1) / float(np.mean(spread**2) + 1e-6)
+        return total / len(self.names)
+
+
+def strange_statistics(network: Any, *, share: float = 1.0, seen_in: Any | None = None) -> StrangeStatistics | None:
+    """The distance from training photos by a network's own batch normalisations, or None where it has none.
+
+    ``network``: from ``backbones.build``, or a classifier's. ``share``: how much of all numbers to look at, 0..1;
+    the smallest layers are taken first, because they say as much for less work. ``seen_in``: the network that will be
+    looked at, if it is not this one: one from ``fold_batch_norm``, whose convolutions give what the batch
+    normalisations behind them gave.
+    """
+    inner = application(network)
+    rows = [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
+    if not rows:
+        return None
+    sizes = sorted(math.prod(row.shape) for row in rows)
+    allowed = share * sum(sizes)
+    largest = max(
+        [size for size, total in zip(sizes, itertools.accumulate(sizes), strict=True) if total <= allowed] or sizes[:1]
+    )
+    rows = [row for row in rows if math.prod(row.shape) <= largest]
+    means, spreads = [], []
+    for row in rows:
+        layer = inner.get_layer(row.name)
+        variance = layer.moving_variance.numpy()
+        scale = np.abs(layer.gamma.numpy()) if layer.scale else np.ones_like(variance)
+        means.append(layer.beta.numpy() if layer.center else np.zeros_like(variance))
+        spreads.append((scale * np.sqrt(variance / (variance + layer.epsilon))).astype(np.float32))
+    there = {row.name for row in layer_rows(network if seen_in is None else seen_in)}
+    names = (row.name if row.name in there else _feeding(inner.get_layer(row.name)) for row in rows)
+    return StrangeStatistics(tuple(names), tuple(means), tuple(spreads))
+
+
+def _feeding(layer: Any) -> str:
+    """The name of the layer whose output this one takes."""
+    return layer.input._keras_history.operation.name
+
+
+def _of_class(values: Tensor, classes: Tensor, index: int | None) -> Tensor:
+    import tensorflow as tf
+
+    return tf.gather(values, classes, batch_dims=1) if index is None else values[:, index]

@@ -1,0 +1,88 @@
+"""Settings under which ideal images come out well without tuning, by mode and family of the network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tlkeras.adversarial.ascent import ADAM, GRADIENT, Ascent
+from tlkeras.adversarial.objectives import (
+    ClassLogit,
+    Objective,
+    TotalVariation,
+    strange_statistics,
+)
+from tlkeras.adversarial.parameterisation import Fourier, Parameterisation, Pixels
+from tlkeras.adversarial.target import Target
+from tlkeras.adversarial.transforms import Transforms
+from tlkeras.errors import unknown
+
+PIXELS = "pixels"
+FOURIER = "fourier"
+MODES = (FOURIER, PIXELS)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All settings of a run.
+
+    tv: weight of the total variation that is subtracted. statistics: weight of the distance from photos'
+    statistics inside the network, measured in ``statistics_share`` of it; without effect in networks that have no
+    batch normalisation.
+    """
+
+    mode: str
+    held: Parameterisation
+    transforms: Transforms
+    ascent: Ascent
+    tv: float
+    statistics: float = 0.0
+    statistics_share: float = 0.3
+
+    def with_variation(self, objective: Objective) -> Objective:
+        """The objective minus the weighted total variation."""
+        return objective - self.tv * TotalVariation() if self.tv else objective
+
+    def class_objective(self, target: Target, seen_in: Any | None = None) -> Objective:
+        """The logit of each image's class, and what this preset adds to it, without the total variation.
+
+        ``seen_in``: the network that will be looked at, if it is a folded copy of the target's.
+        """
+        if not self.statistics:
+            return ClassLogit()
+        strange = strange_statistics(target.network, share=self.statistics_share, seen_in=seen_in)
+        return ClassLogit() - self.statistics * strange if strange else ClassLogit()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+_FOURIER = Preset(
+    mode=FOURIER,
+    held=Fourier(),
+    transforms=Transforms(jitter=0.05, turn_degrees=12.0, scale=(0.85, 1.25)),
+    ascent=Ascent(ADAM, rate=0.1, steps=128),
+    tv=30.0,
+    statistics=60.0,
+)
+_PIXELS = Preset(
+    mode=PIXELS,
+    held=Pixels(),
+    transforms=Transforms(),
+    ascent=Ascent(GRADIENT, rate=10.0, steps=128),
+    tv=1000.0,
+)
+
+
+def preset(target: Target, mode: str, *, steps: int | None = None, tv: float | None = None) -> Preset:
+    """The preset of a mode for a network, with what the user wants otherwise.
+
+    Raises: ConfigError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    chosen = _FOURIER if mode == FOURIER else _PIXELS
+    if steps is not None:
+        chosen = replace(chosen, ascent=replace(chosen.ascent, steps=steps))
+    return chosen if tv is None else replace(chosen, tv=tv)

@@ -1,0 +1,223 @@
+"""``tlkeras attack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import (
+    JsonOption,
+    NetworkArgument,
+    SizeOption,
+    Terminal,
+    WeightsOption,
+    file_stem,
+    print_json,
+    print_tables,
+    quiet_tensorflow,
+)
+
+if TYPE_CHECKING:
+    from tlkeras.adversarial.attack_base import Attack
+    from tlkeras.adversarial.attacks import Attacker
+    from tlkeras.adversarial.result import AttackResult
+    from tlkeras.adversarial.transfer import TransferMatrix
+
+
+def attack(
+    network: NetworkArgument,
+    images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
+    target: Annotated[
+        str | None, typer.Option(help="Class that they shall become, by name, number or WordNet id; default any other.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Their true class; by default what the network says of each.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="fgsm, pgd, momentum, apgd-ce, apgd-dlr, square; deepfool and cw have no budget.")
+    ] = "pgd",
+    epsilon: Annotated[
+        float | None, typer.Option(help="Budget in pixel units, of 255; default 4 in linf, 765 in l2.")
+    ] = None,
+    norm: Annotated[str | None, typer.Option(help="linf or l2; default the method's own.")] = None,
+    steps: Annotated[int | None, typer.Option(help="At most so many; default the method's own.")] = None,
+    restarts: Annotated[int | None, typer.Option(help="Attempts from other random starts.")] = None,
+    all_steps: Annotated[
+        bool,
+        typer.Option("--all-steps", help="Make all steps and keep the strongest image, not the first that does it."),
+    ] = False,
+    full_size: Annotated[
+        bool, typer.Option("--full-size", help="Change the photo at its own size, through the resize.")
+    ] = False,
+    smallest: Annotated[
+        bool, typer.Option("--smallest", help="Find the smallest epsilon that works, up to --epsilon (16 by default).")
+    ] = False,
+    transfer: Annotated[
+        list[str] | None, typer.Option(help="Other network: who fools whom? May be repeated; each is attacked too.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    weights: WeightsOption = "imagenet",
+    size: SizeOption = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the images; default attacks/NETWORK-NUMBER.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change photos so little that people do not see it, and so that the network sees something else."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.adversarial.attacks import Attacker, make
+        from tlkeras.adversarial.target import load_target
+        from tlkeras.adversarial.transfer import transfer_matrix
+        from tlkeras.data.inputs import image_files
+        from tlkeras.errors import ConfigError
+        from tlkeras.storage import new_folder
+
+        if smallest and transfer:
+            raise ConfigError("give either --smallest or --transfer", received="both")
+        budget = 16.0 if smallest and epsilon is None and norm != "l2" else epsilon
+        stop_early = False if all_steps else None
+        given = {"epsilon_255": budget, "steps": steps, "restarts": restarts, "stop_early": stop_early, "seed": seed}
+        made = make(method, norm=norm, **given)
+        if smallest and made.minimal:
+            raise ConfigError(f"{method} looks for the smallest change by itself", next_step="Leave out --smallest.")
+        folder = new_folder(out, "attacks", network)
+        paths = image_files(images)
+        attacker = Attacker(load_target(network, weights=weights, size_px=size), full_size=full_size)
+        matrix = None
+        if transfer:
+            others = [Attacker(load_target(name, weights=weights), full_size=full_size) for name in transfer]
+            matrix = transfer_matrix([attacker, *others], paths, made, to=target, labels=_all(label, paths))
+            results = [matrix.results[0]]
+        else:
+            results = _attacked(attacker, paths, made, target, label, smallest, terminal)
+        described = _describe(results, matrix, folder)
+        described["files"] = _write_attack(results, matrix, described, folder)
+    if as_json:
+        print_json(described)
+    else:
+        print_tables(_attack_tables(described))
+        terminal.say(f"{described['success']} of {described['attacked']} fooled after PNG; pictures in {folder}")
+
+
+def _all(label: str | None, paths: list[str]) -> list[str] | None:
+    return None if label is None else [label] * len(paths)
+
+
+def _attacked(
+    attacker: Attacker,
+    paths: list[str],
+    made: Attack,
+    target: str | None,
+    label: str | None,
+    smallest: bool,
+    terminal: Terminal,
+) -> list[AttackResult]:
+    """One result for all photos, or one for each where each has its own size or its own epsilon."""
+    from tlkeras.adversarial.attacks import smallest_epsilon
+
+    with terminal.step("attack") as progress:
+        if not attacker.full_size and not smallest:
+            return [attacker.attack(paths, made, to=target, labels=_all(label, paths), progress=progress)]
+        results = []
+        for path in paths:
+            labels = _all(label, [path])
+            if smallest:
+                results.append(smallest_epsilon(attacker, path, made, to=target, labels=labels))
+            else:
+                results.append(attacker.attack([path], made, to=target, labels=labels))
+            progress(len(results), len(paths))
+    return results
+
+
+def _describe(results: list[AttackResult], matrix: TransferMatrix | None, folder: Path) -> dict[str, Any]:
+    from tlkeras.data.dataset import printable
+
+    described = results[0].to_json()
+    rows = []
+    for result in results:
+        budget = result.attack["epsilon_255"]
+        rows += [{**row, "path": printable(row["path"]), "epsilon_255": budget} for row in result.images_to_json()]
+    for name in ("images", "attacked", "success"):
+        described[name] = sum(result.to_json()[name] for result in results)
+    described["success_rate"] = described["success"] / described["attacked"] if described["attacked"] else None
+    described["seconds"] = round(sum(result.seconds for result in results), 3)
+    described["results"] = rows
+    if matrix is not None:
+        described["transfer"] = matrix.to_json()
+        for place, row in enumerate(rows):
+            row["judges"] = [
+                _judgement(matrix, column, place) for column in range(1, len(matrix.networks))
+            ]  # fmt: skip
+    return {**described, "out": str(folder)}
+
+
+def _judgement(matrix: TransferMatrix, column: int, place: int) -> dict[str, Any]:
+    """What another network says of one image that was made against the first."""
+    verdicts, names = matrix.verdicts[0][column], matrix.results[0].class_names
+    said = {"network": verdicts.judge, "fooled": bool(verdicts.fooled[place])}
+    for when in ("before", "after"):
+        row = getattr(verdicts, f"probabilities_{when}")[place]
+        best = int(row.argmax())
+        said[when] = {"label": names[best], "probability": round(float(row[best]), 6)}
+    return said
+
+
+def _write_attack(
+    results: list[AttackResult], matrix: TransferMatrix | None, described: dict[str, Any], folder: Path
+) -> list[str]:
+    from tlkeras.adversarial.attack_plots import figure_of_attack, figure_of_transfer
+    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.storage import staged_folder, write_bytes, write_json
+
+    files = {}
+    pixels = [one for result in results for one in result.adversarial]
+    for number, (row, image) in enumerate(zip(described["results"], pixels, strict=True), start=1):
+        row["file"] = f"{file_stem(Path(row['path']).stem)}-{number}.png"
+        files[row["file"]] = png_bytes(image)
+    for number, result in enumerate(results, start=1):
+        files["picture.png" if len(results) == 1 else f"picture-{number}.png"] = figure_bytes(figure_of_attack(result))
+    if matrix is not None:
+        files["transfer.png"] = figure_bytes(figure_of_transfer(matrix))
+    with staged_folder(folder) as staged:
+        for name, data in files.items():
+            write_bytes(staged / name, data)
+        write_json(staged / "attack.json", described)
+    return [*files, "attack.json"]
+
+
+def _attack_tables(described: dict[str, Any]) -> list[Any]:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("photo", "before", "after", "fooled", box=None, pad_edge=False)
+    for name in ("epsilon", "L∞", "L2", "pixels", "steps"):
+        table.add_column(name, justify="right")
+    judges = described["results"][0].get("judges", ())
+    for judge in judges:
+        table.add_column(escape(f"{judge['network']} then says"))
+    for row in described["results"]:
+        fooled = ("yes" if row["success"] else "no") if row["attacked"] else "not attacked"
+        budget = "" if row["epsilon_255"] is None else f"{row['epsilon_255']:g}"
+        table.add_row(
+            escape(row["path"]),
+            *(escape(_first(row[when][0])) for when in ("before", "after")),
+            fooled,
+            budget,
+            f"{row['linf_255']:.0f}",
+            f"{row['l2_255']:.1f}",
+            f"{row['l0_pixels']:,}",
+            str(row["steps"]),
+            *(escape(_first(judge["after"])) for judge in row.get("judges", ())),
+        )
+    if "transfer" not in described:
+        return [table]
+    matrix = described["transfer"]
+    who = Table("made against", *(escape(f"fools {name}") for name in matrix["networks"]), box=None, pad_edge=False)
+    for name, fooled, counted in zip(matrix["networks"], matrix["fooled"], matrix["images"], strict=True):
+        who.add_row(escape(name), *(f"{a} of {b}" for a, b in zip(fooled, counted, strict=True)))
+    return [table, who]
+
+
+def _first(ranked: dict[str, Any]) -> str:
+    return f"{ranked['label']} {ranked['probability']:.3f}"

@@ -1,0 +1,204 @@
+"""``tlkeras features`` and ``tlkeras explain``: what a network makes of photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import (
+    JsonOption,
+    NetworkArgument,
+    SizeOption,
+    Terminal,
+    WeightsOption,
+    file_stem,
+    print_json,
+    print_tables,
+    quiet_tensorflow,
+)
+
+if TYPE_CHECKING:
+    from tlkeras.explain.feature_maps import FeatureMaps
+    from tlkeras.explain.grad_cam import HeatMap
+
+
+def features(
+    network: NetworkArgument,
+    photo: Annotated[Path | None, typer.Argument(help="The photo; not needed with --list.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="Layer; may be repeated. By default the last of each size.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the layers instead.")] = False,
+    channels: Annotated[int, typer.Option(help="Channels in each layer's picture, the strongest.", min=1)] = 64,
+    weights: WeightsOption = "imagenet",
+    size: SizeOption = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the pictures; default features/NAME-NUMBER.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the layers of a network extract from a photo, from the first block to the last."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.adversarial.target import load_target
+        from tlkeras.data.dataset import printable
+        from tlkeras.errors import ConfigError
+        from tlkeras.explain.feature_maps import feature_maps
+        from tlkeras.storage import new_folder
+
+        if list_:
+            _list_layers(network, weights, size, as_json)
+            return
+        if photo is None:
+            raise ConfigError("name a photo, or give --list")
+        folder = new_folder(out, "features", photo.stem)
+        target = load_target(network, weights=weights, size_px=size)
+        found = feature_maps(target, photo, layer or ())
+        files = _write_features(found, folder, channels)
+    described: dict[str, Any] = {
+        "network": target.name,
+        "photo": printable(str(photo)),
+        "layers": [maps.statistics() for maps in found.layers],
+        "out": str(folder),
+        "files": files,
+    }
+    if as_json:
+        print_json(described)
+        return
+    print_tables([_statistics_table(described["layers"])])
+    terminal.say(f"{len(files)} pictures in {folder}")
+
+
+def explain(
+    network: NetworkArgument,
+    photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
+    class_: Annotated[
+        str | None, typer.Option("--class", help="Class to look for; by default what the network names first.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="grad-cam or grad-cam++.")] = "grad-cam",
+    layer: Annotated[str | None, typer.Option(help="Layer whose maps are weighted; by default the last.")] = None,
+    weights: WeightsOption = "imagenet",
+    size: SizeOption = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the pictures; default explain/NAME-NUMBER.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where in photos a network finds a class. Photos that cannot be read are named; exit code 1 then."""
+    terminal = Terminal()
+    problems: list[str] = []
+    with quiet_tensorflow():
+        from tlkeras.adversarial.target import load_target
+        from tlkeras.data.dataset import printable
+        from tlkeras.data.inputs import image_files
+        from tlkeras.errors import ImageError
+        from tlkeras.explain.grad_cam import Explainer
+        from tlkeras.storage import new_folder, staged_folder
+
+        paths = image_files(photos)
+        folder = new_folder(out, "explain", network)
+        target = load_target(network, weights=weights, size_px=size)
+        class_index = None if class_ is None else target.class_index(class_)
+        explainer = Explainer(target, method=method, layer=layer)
+        rows: list[dict[str, Any]] = []
+        with staged_folder(folder) as staged, terminal.step("explain") as progress:
+            for number, path in enumerate(paths, 1):
+                try:
+                    heat_map = explainer.explain(path, class_index, name=path)
+                except ImageError as error:
+                    problems.append(f"{printable(path)}: {error}")
+                else:
+                    rows.append(_write_heat_map(heat_map, target, f"{number:03d}-{file_stem(Path(path).stem)}", staged))
+                progress(number, len(paths))
+            if not rows:
+                raise ImageError("unreadable", "none of the photos can be read", received=problems[0])
+    for problem in problems:
+        terminal.say(f"skipped: {problem}")
+    if as_json:
+        print_json(
+            {
+                "network": target.name,
+                "method": method,
+                "layer": explainer.layer,
+                "photos": rows,
+                "skipped": problems,
+                "out": str(folder),
+            }
+        )
+    else:
+        print_tables([_heat_table(rows)])
+        terminal.say(f"{len(rows)} heat maps in {folder}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _list_layers(network: str, weights: str, size: int | None, as_json: bool) -> None:
+    from tlkeras.adversarial.target import load_target
+    from tlkeras.backbones.inside import last_of_each_size, layer_rows
+
+    target = load_target(network, weights=weights, size_px=size)
+    default = set(last_of_each_size(target.network))
+    rows = layer_rows(target.network)
+    if as_json:
+        layers = [{"layer": r.name, "kind": r.kind, "shape": list(r.shape), "default": r.name in default} for r in rows]
+        print_json({"network": target.name, "layers": layers})
+        return
+    from rich.table import Table
+
+    table = Table("layer", "kind", "height × width × channels", "shown by default", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.name, row.kind, " × ".join(map(str, row.shape)), "yes" if row.name in default else "")
+    print_tables([table])
+
+
+def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str]:
+    from tlkeras.explain.feature_maps import grid, overview
+    from tlkeras.images.png import figure_bytes
+    from tlkeras.storage import staged_folder, write_bytes
+
+    files = ["overview.png"]
+    with staged_folder(folder) as staged:
+        write_bytes(staged / files[0], figure_bytes(overview(found)))
+        for number, maps in enumerate(found.layers, 1):
+            files.append(f"{number:02d}-{file_stem(maps.layer)}.png")
+            write_bytes(staged / files[-1], figure_bytes(grid(maps, channels=channels)))
+    return files
+
+
+def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> dict[str, Any]:
+    from tlkeras.data.dataset import printable
+    from tlkeras.explain.grad_cam import blended, comparison
+    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.storage import write_bytes
+
+    write_bytes(folder / f"{stem}.png", png_bytes(blended(heat_map)))
+    write_bytes(folder / f"{stem}-beside.png", figure_bytes(comparison(heat_map)))
+    return {
+        "path": printable(heat_map.name),
+        "label": heat_map.label,
+        "probability": round(heat_map.probability, 6),
+        "top": target.ranked(heat_map.probabilities),
+        "hottest": heat_map.hottest(),
+        "files": [f"{stem}.png", f"{stem}-beside.png"],
+    }
+
+
+def _statistics_table(layers: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    names = ("layer", "kind", "shape", "mean", "std", "min", "max", "zero", "dead channels")
+    table = Table(*names, box=None, pad_edge=False)
+    for row in layers:
+        figures = [f"{row[name]:.3g}" for name in ("mean", "std", "min", "max")]
+        shape = " × ".join(map(str, row["shape"]))
+        table.add_row(row["layer"], row["kind"], shape, *figures, f"{row['zero_share']:.0%}", str(row["dead_channels"]))
+    return table
+
+
+def _heat_table(rows: list[dict[str, Any]]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("photo", "class", "probability", "hottest at (x, y)", "picture", box=None, pad_edge=False)
+    for row in rows:
+        place = f"{row['hottest']['x']}, {row['hottest']['y']}"
+        table.add_row(escape(row["path"]), escape(row["label"]), f"{row['probability']:.3f}", place, row["files"][0])
+    return table

@@ -1,0 +1,124 @@
+"""``tlkeras ideal``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import (
+    JsonOption,
+    NetworkArgument,
+    SizeOption,
+    Terminal,
+    WeightsOption,
+    file_stem,
+    print_json,
+    print_tables,
+    quiet_tensorflow,
+)
+
+if TYPE_CHECKING:
+    from tlkeras.adversarial.ideal import IdealImages
+
+
+def ideal(
+    network: NetworkArgument,
+    class_: Annotated[
+        list[str] | None, typer.Option("--class", help="Class by name, number or WordNet id; may be repeated.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Images of each class, from different noise.")] = 4,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps; default by mode and network.")] = None,
+    mode: Annotated[str, typer.Option(help="fourier, or pixels (the plain loop).")] = "fourier",
+    tv: Annotated[
+        float | None,
+        typer.Option("--tv", help="Weight of the total variation; 0 shows the noise; default by mode."),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Excite an inner layer instead of a class.")] = None,
+    channel: Annotated[int | None, typer.Option(help="One channel of --layer.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(help="Other network to ask what it sees in the images; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
+    weights: WeightsOption = "imagenet",
+    size: SizeOption = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the images; default ideal/NETWORK-NUMBER.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the images that a network sees most clearly as a class, from noise, and save how they came to be."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.adversarial.ideal import IdealConfig, ideal_images, ideal_layer_images
+        from tlkeras.adversarial.judges import judgements
+        from tlkeras.adversarial.target import load_target
+        from tlkeras.errors import ConfigError
+        from tlkeras.storage import new_folder
+
+        config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
+        if bool(class_) == bool(layer):
+            raise ConfigError("give either --class or --layer", received="both" if layer else "neither")
+        if channel is not None and layer is None:
+            raise ConfigError("--channel needs --layer", received=f"--channel {channel}")
+        if layer and judge:
+            raise ConfigError("--judge needs --class: other networks have other layers")
+        folder = new_folder(out, "ideal", network)
+        target = load_target(network, weights=weights, size_px=size)
+        judges = [load_target(name, weights=weights) for name in judge or []]
+        if layer:
+            made = ideal_layer_images(target, layer, channel, config, reporter=terminal)
+        else:
+            made = ideal_images(target, class_ or (), config, reporter=terminal)
+        described = {**made.to_json(), "judges": judgements(made, judges), "out": str(folder)}
+        described["files"] = _write_ideal(made, described, folder)
+    if as_json:
+        print_json(described)
+    else:
+        print_tables([_ideal_table(described)])
+        terminal.say(f"{len(made)} images, film and curve in {folder}")
+
+
+def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> list[str]:
+    from tlkeras.adversarial import ideal_pictures
+    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.storage import staged_folder, write_bytes, write_json
+
+    numbers: dict[str, int] = {}
+    files = {}
+    for label, image in zip(made.labels, made.images, strict=True):
+        stem = file_stem(label)
+        numbers[stem] = numbers.get(stem, 0) + 1
+        files[f"{stem}-{numbers[stem]}.png"] = png_bytes(image)
+    for index, name in enumerate(files):
+        described["images"][index]["file"] = name
+    files["sheet.png"] = figure_bytes(ideal_pictures.sheet(made))
+    files["film_strip.png"] = figure_bytes(ideal_pictures.film_strip(made))
+    files["film.gif"] = ideal_pictures.film(made)
+    files["curves.png"] = figure_bytes(ideal_pictures.curves(made))
+    with staged_folder(folder) as staged:
+        for name, data in files.items():
+            write_bytes(staged / name, data)
+        write_json(staged / "ideal.json", {**described, "values": made.values.round(5).tolist()})
+    return [*files, "ideal.json"]
+
+
+def _ideal_table(described: dict[str, Any]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("file", "class", "probability", "before rounding", "network's first", box=None, pad_edge=False)
+    for judge in described["judges"]:
+        table.add_column(escape(f"{judge['network']} says"))
+    for index, row in enumerate(described["images"]):
+        figures = ["", ""]
+        if "probability" in row:
+            figures = [f"{row['probability']:.4f}", f"{row['probability_before_rounding']:.4f}"]
+        others = [_first(judge["images"][index]["top"]) for judge in described["judges"]]
+        table.add_row(escape(row["file"]), escape(row["label"]), *figures, _first(row["top"]), *others)
+    return table
+
+
+def _first(top: list[dict[str, Any]]) -> str:
+    from rich.markup import escape
+
+    return escape(f"{top[0]['label']} {top[0]['probability']:.3f}")

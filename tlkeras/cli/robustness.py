@@ -1,0 +1,129 @@
+"""``tlkeras robustness``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import (
+    DataDirOption,
+    JsonOption,
+    NetworkArgument,
+    SizeOption,
+    Terminal,
+    WeightsOption,
+    print_json,
+    print_tables,
+    quiet_tensorflow,
+)
+
+if TYPE_CHECKING:
+    from tlkeras.adversarial.robustness import Robustness
+
+
+def robustness(
+    network: NetworkArgument,
+    data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
+    methods: Annotated[
+        str | None, typer.Option(help="Attacks with commas between, or none; default fgsm,pgd,apgd-ce,square.")
+    ] = None,
+    corruptions: Annotated[
+        str | None, typer.Option(help="blur,noise,jpeg,brightness,contrast,rotation, or none; default all.")
+    ] = None,
+    epsilons: Annotated[
+        str | None, typer.Option(help="Budgets in pixel units with commas between; default 0.5,1,2,4,8,16.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    steps: Annotated[int | None, typer.Option(help="Of each attack; default its own.")] = None,
+    images: Annotated[int, typer.Option(help="How many images, drawn with the seed.")] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same figures.")] = 0,
+    weights: WeightsOption = "imagenet",
+    size: SizeOption = None,
+    data_dir: DataDirOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for figures and curves; default robustness/NETWORK-NUMBER.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure accuracy under attacks over a sweep of budgets, and under common corruptions."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.adversarial.attack_plots import figure_of_robustness
+        from tlkeras.adversarial.corruptions import CORRUPTIONS
+        from tlkeras.adversarial.robustness import RobustnessConfig
+        from tlkeras.adversarial.robustness import robustness as measure
+        from tlkeras.adversarial.target import load_target
+        from tlkeras.data.open import open_dataset
+        from tlkeras.images.png import figure_bytes
+        from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
+
+        named = _words(corruptions)
+        config = RobustnessConfig(
+            methods=_words(methods),
+            corruptions=tuple(CORRUPTIONS) if named is None else named,
+            epsilons_255=_numbers(epsilons),
+            norm=norm,
+            steps=steps,
+            images=images,
+            seed=seed,
+        )
+        folder = new_folder(out, "robustness", network)
+        dataset = open_dataset(data, data_dir=data_dir)
+        terminal.say(dataset.describe())
+        found = measure(load_target(network, weights=weights, size_px=size), dataset, config, reporter=terminal)
+        described = {**found.to_json(), "data": data, "out": str(folder)}
+        with staged_folder(folder) as staged:
+            write_bytes(staged / "robustness.png", figure_bytes(figure_of_robustness(found)))
+            write_json(staged / "robustness.json", described)
+    for flag in found.flags:
+        terminal.say(f"warning: {flag.words}")
+    if as_json:
+        print_json(described)
+    else:
+        print_tables(_robustness_tables(found))
+        terminal.say(f"curves in {folder}")
+
+
+def _robustness_tables(found: Robustness) -> list[Any]:
+    from rich.table import Table
+
+    def cell(point: Any) -> str:
+        low, high = point.interval
+        return f"{100 * point.accuracy:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+    clean = Table(title=f"{found.images:,} images; accuracy (95 %)", show_header=False, box=None, pad_edge=False)
+    clean.add_row("clean", cell(found.clean))
+    tables = [clean]
+    if found.attacks:
+        budgets = sorted({point.epsilon_255 for point in found.attacks})
+        table = Table("attack", *(f"ε {budget:g}" for budget in budgets), box=None, pad_edge=False)
+        for name in dict.fromkeys(point.method for point in found.attacks):
+            table.add_row(name, *(cell(point) for point in found.attacks if point.method == name))
+        tables.append(table)
+    if found.corruptions:
+        severities = sorted({point.severity for point in found.corruptions})
+        table = Table("corruption", *(f"severity {severity}" for severity in severities), box=None, pad_edge=False)
+        for name in dict.fromkeys(point.corruption for point in found.corruptions):
+            table.add_row(name, *(cell(point) for point in found.corruptions if point.corruption == name))
+        tables.append(table)
+    return tables
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    """``"pgd,square"`` as words; ``none`` is no word, None the default."""
+    if text is None:
+        return None
+    return () if text.strip() == "none" else tuple(part.strip() for part in text.split(","))
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    from tlkeras.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError("--epsilons takes numbers with commas between", received=f"'{text}'") from None

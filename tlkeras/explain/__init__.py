@@ -1,0 +1,1 @@
+"""What a network makes of a photo: feature maps and heat maps."""
