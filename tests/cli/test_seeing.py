@@ -17,8 +17,9 @@ def read_json(capfd):
 
 def test_ideal_images_of_a_run(run_folder, tmp_path, capfd):
     out = tmp_path / "ideal"
-    arguments = ["ideal", str(run_folder), "--class", "blue", "--class", "Orange", "--count", "2", "--steps", "25"]
-    assert main([*arguments, "--judge", str(run_folder), "--out", str(out), "--json"]) == 0
+    arguments = ["ideal", str(run_folder), "--class", "blue", "--class", "Orange", "--count", "2", "--steps", "40"]
+    plain = ["--mode", "pixels", "--tv", "0"]
+    assert main([*arguments, *plain, "--judge", str(run_folder), "--out", str(out), "--json"]) == 0
     shown = read_json(capfd)
     assert [row["file"] for row in shown["images"]] == ["blue-1.png", "blue-2.png", "orange-1.png", "orange-2.png"]
     assert all(row["probability"] > 0.9 for row in shown["images"])
@@ -28,7 +29,7 @@ def test_ideal_images_of_a_run(run_folder, tmp_path, capfd):
         [*(row["file"] for row in shown["images"]), *pictures, "ideal.json"]
     )
     stored = json.loads((out / "ideal.json").read_text())
-    assert np.shape(stored["values"]) == (4, 25)
+    assert np.shape(stored["values"]) == (4, 40)
     # The probability in the table is that of the file.
     assert main(["predict", str(run_folder), str(out / "blue-1.png"), "--json"]) == 0
     answer = read_json(capfd)["predictions"][0]
