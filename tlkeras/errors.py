@@ -64,6 +64,24 @@ class ClassifierError(TlkerasError, ValueError):
     """A saved classifier or run directory cannot be used."""
 
 
+class ExportError(TlkerasError, ValueError):
+    """An export cannot be built, opened or believed."""
+
+
+class ParityError(ExportError):
+    """An export answers otherwise than Python, or its files changed; it is not published, or no longer to be used."""
+
+    exit_code = 1
+
+
+class ServedError(ExportError):
+    """A served graph refused one request; ``code`` is TensorFlow's status code (3: invalid argument)."""
+
+    def __init__(self, code: int, rule: str, *, received: object = None, next_step: str = "") -> None:
+        self.code = code
+        super().__init__(rule, received=received, next_step=next_step)
+
+
 def _rebuild(kind: type[TlkerasError], state: dict[str, object]) -> TlkerasError:
     error = kind.__new__(kind)
     error.__dict__.update(state)
