@@ -13,9 +13,9 @@ import numpy as np
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.inputs import image_files
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import ClassifierError, ConfigError, DataError, unknown
+from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation
-from tlkeras.images.arrays import as_pixels
+from tlkeras.images.arrays import as_uint8
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
@@ -180,11 +180,5 @@ def _as_file(image: Any, path: Path) -> str:
         return str(path)
     from PIL import Image
 
-    pixels = as_pixels(image)
-    if pixels.dtype != np.uint8:
-        rounded = np.rint(pixels)
-        if not np.array_equal(rounded, pixels):
-            raise ConfigError("arrays to train on must hold whole numbers in 0..255", next_step="Round them to uint8.")
-        pixels = rounded.astype(np.uint8)
-    Image.fromarray(pixels).save(path, "PNG")
+    Image.fromarray(as_uint8(image)).save(path, "PNG")
     return str(path)

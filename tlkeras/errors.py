@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -47,6 +48,11 @@ class ImageError(TlkerasError, ValueError):
     def __init__(self, reason: str, rule: str, *, received: object = None, next_step: str = "") -> None:
         self.reason = reason
         super().__init__(rule, received=received, next_step=next_step)
+
+    def of(self, image: object, index: int) -> ImageError:
+        """The same error, naming the image: its path, or its number among the others where it has none."""
+        name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {index}"
+        return ImageError(self.reason, f"{name}: {self.rule}", received=self.received, next_step=self.next_step)
 
 
 class WeightsError(TlkerasError, ValueError):

@@ -140,7 +140,7 @@ class TrainedClassifier:
                     elif failed is not None:
                         failed(index, loaded)
                     else:
-                        raise _named_error(loaded, images[index], index)
+                        raise loaded.of(images[index], index)
                 if rows:
                     yield rows, self.probabilities(self.logits(np.stack(squares)))
 
@@ -300,11 +300,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _named_error(error: ImageError, image: Any, index: int) -> ImageError:
-    name = f"'{image}'" if isinstance(image, str | Path) else f"image {index}"
-    return ImageError(error.reason, f"{name}: {error.rule}", received=error.received, next_step=error.next_step)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
