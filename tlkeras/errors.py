@@ -82,9 +82,7 @@ class ParityError(ExportError):
 
     exit_code = 1
 
-    def __init__(
-        self, rule: str, *, report: dict[str, object], received: object = None, next_step: str = ""
-    ) -> None:
+    def __init__(self, rule: str, *, report: dict[str, object], received: object = None, next_step: str = "") -> None:
         self.report = report
         super().__init__(rule, received=received, next_step=next_step)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.errors import ConfigError, ExportError
+from tlkeras.errors import ExportError
+from tlkeras.export.answers import OUTPUTS, answers, check_top_k
 from tlkeras.runtime import FORMAT, FORMAT_VERSION
 from tlkeras.storage import write_bytes
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from tlkeras.trained import TrainedClassifier
 
 INPUT_NAME = "pixels"
-OUTPUT_NAMES = ("probabilities", "class_indices", "scores", "logits", "features")
 # Arrays below this size stay in fp32 under half=True: they hardly weigh, and axes and sizes are among them.
 HALF_MIN_ELEMENTS = 1024
 
@@ -40,9 +40,7 @@ def write_onnx(trained: TrainedClassifier, path: Path, *, top_k: int, half: bool
 
     Raises: ConfigError for an impossible ``top_k``; ExportError when the network cannot be converted; StorageError.
     """
-    classes = len(trained.class_names)
-    if not 1 <= top_k <= classes:
-        raise ConfigError(f"top_k must lie in 1..{classes}, the number of classes", received=top_k)
+    check_top_k(top_k, len(trained.class_names))
     model = _convert(trained, top_k)
     if half:
         halve_weights(model)
@@ -100,19 +98,11 @@ def _convert(trained: TrainedClassifier, top_k: int) -> Any:
 
     from tlkeras.features.onnx_graph import convert
     from tlkeras.images.graph import fit_by_matrix
-    from tlkeras.trained import features_of
 
     config = trained.config
-    backbone = trained.network.get_layer("backbone")
 
     def answer(pixels: Any) -> dict[str, Any]:
-        squares = fit_by_matrix(tf.cast(pixels, tf.float32), config.size_px, config.fit)
-        features = features_of(backbone, squares, config.mirror)
-        logits = trained.head(features)
-        probabilities = tf.nn.softmax(logits / config.temperature)
-        scores, indices = tf.math.top_k(probabilities, top_k)
-        values = (probabilities, tf.cast(indices, tf.int32), scores, logits, features)
-        return dict(zip(OUTPUT_NAMES, values, strict=True))
+        return answers(trained, fit_by_matrix(tf.cast(pixels, tf.float32), config.size_px, config.fit), top_k)
 
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)]
     try:
@@ -131,7 +121,7 @@ def _describe(model: Any, properties: dict[str, str]) -> None:
 
     outputs = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in OUTPUT_NAMES)
+    model.graph.output.extend(outputs[name] for name in OUTPUTS)
     sides = ("N", "H", "W")
     for value in (*model.graph.input, *model.graph.output):
         for name, dimension in zip(sides, value.type.tensor_type.shape.dim, strict=False):

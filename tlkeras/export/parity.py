@@ -30,6 +30,8 @@ BATCHES = (1, 7)
 SAME_FILE_TOLERANCE = 1e-5
 # Pixels come in one size a batch: in batches of more, photos are cut to what they share, and to no more than this.
 _CUT_PX = 1024
+_CUT = max(BATCHES)
+_PYTHON_BATCH = 32
 
 
 @dataclass
@@ -128,52 +130,72 @@ def check_parity(
     """
     reporter = reporter or Silent()
     images = samples.images
-    whole = trained.predict(_LazyFiles(images))
-    cut = trained.predict(_LazyCuts(images))
+    chunks = _groups(len(images), _PYTHON_BATCH)
+    whole = np.concatenate([trained.predict([images[index].read() for index in chunk]) for chunk in chunks])
+    cut = np.concatenate([trained.predict(list(_cut_alike(images, group))) for group in _groups(len(images), _CUT)])
+    asked = _Asked([image.name for image in images], images, trained.class_names, whole, cut)
     checks: list[Check] = []
     for name, opening in runtimes_of(folder):
         with reporter.step(name, "answers") as advance, opening() as runtime:
             passes = len(BATCHES) * (2 if runtime.files else 1)
-            for check in _passes(runtime, images, whole, cut):
+            for check in _passes(runtime, asked):
                 checks.append(check)
                 done = sum(row.images for row in checks if row.runtime == name and row.asked in ("bytes", "pixels"))
                 advance(done, passes * len(images))
     return Parity(tuple(checks), samples.origin, samples.left_out)
 
 
-def _passes(runtime: Runtime, images: Sequence[Sample], whole: np.ndarray, cut: np.ndarray) -> Iterator[Check]:
-    names = [image.name for image in images]
-    alone: dict[str, np.ndarray] = {}
+@dataclass(frozen=True)
+class _Asked:
+    """The samples with Python's answers: ``whole`` float32 ``[N, K]`` to the files, ``cut`` to what batches share."""
+
+    names: list[str]
+    images: Sequence[Sample]
+    class_names: Sequence[str]
+    whole: np.ndarray
+    cut: np.ndarray
+
+
+def _groups(count: int, size: int) -> list[list[int]]:
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def _passes(runtime: Runtime, asked: _Asked) -> Iterator[Check]:
+    alone: dict[int, np.ndarray] = {}
     for batch in BATCHES:
-        groups = [range(start, min(start + batch, len(images))) for start in range(0, len(images), batch)]
+        groups = _groups(len(asked.images), batch)
         if runtime.files is not None:
             check = Check(runtime.name, "bytes", batch, runtime.tolerance)
             for group in groups:
-                data = [images[index].read() for index in group]
-                answer = _ask(check, runtime.files, data, [names[i] for i in group], whole[group])
+                data = [asked.images[index].read() for index in group]
+                answer = _ask(check, runtime.files, data, group, asked, asked.whole)
                 if batch == 1 and answer is not None:
-                    alone[names[group[0]]] = answer["probabilities"][0]
+                    alone[group[0]] = answer["probabilities"][0]
             yield check
         check = Check(runtime.name, "pixels", batch, runtime.tolerance)
         same = Check(runtime.name, "bytes against pixels", batch, SAME_FILE_TOLERANCE)
         for group in groups:
-            expected = (whole if batch == 1 else cut)[group]
-            pixels = _cut_alike(images, group) if batch > 1 else decode(images[group[0]].read()).pixels[np.newaxis]
-            answer = _ask(check, runtime.pixels, pixels, [names[i] for i in group], expected)
-            name = names[group[0]]
-            if batch == 1 and answer is not None and name in alone:
-                same.add(name, alone[name], answer["probabilities"][0])
+            if batch == 1:
+                pixels = decode(asked.images[group[0]].read()).pixels[np.newaxis]
+            else:
+                pixels = _cut_alike(asked.images, group)
+            answer = _ask(check, runtime.pixels, pixels, group, asked, asked.whole if batch == 1 else asked.cut)
+            if batch == 1 and answer is not None and group[0] in alone:
+                same.add(asked.names[group[0]], alone[group[0]], answer["probabilities"][0])
         yield check
-        if alone and batch == 1:
+        if batch == 1 and runtime.files is not None:
             yield same
 
 
-def _ask(check: Check, answering: Any, data: Any, names: Sequence[str], expected: np.ndarray) -> Answer | None:
-    """One request and what there is to say of its answer; None when it was refused."""
+def _ask(
+    check: Check, answering: Any, data: Any, group: list[int], asked: _Asked, expected: np.ndarray
+) -> Answer | None:
+    """One request and what there is to say of its answer; None when there is none to compare."""
+    names = [asked.names[index] for index in group]
     started = time.perf_counter()
     try:
         answer: Answer = answering(data)
-    # Every engine has exceptions of its own; a file that Python reads is refused by none of them.
+    # Every engine has exceptions of its own; a file that Python reads must be refused by none of them.
     except Exception as error:
         check.images += len(names)
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -185,9 +207,24 @@ def _ask(check: Check, answering: Any, data: Any, names: Sequence[str], expected
     if len(probabilities) != len(names):
         check.problems.append(f"{names[0]}: {len(probabilities)} answers to {len(names)} images")
         return None
-    for name, ours, theirs in zip(names, expected, probabilities, strict=True):
-        check.add(name, ours, theirs)
+    for row, index in enumerate(group):
+        check.add(asked.names[index], expected[index], probabilities[row])
+        wrong = _wrong_ranking(answer, row, asked.class_names)
+        if wrong:
+            check.problems.append(f"{asked.names[index]}: {wrong}")
     return answer
+
+
+def _wrong_ranking(answer: Answer, row: int, class_names: Sequence[str]) -> str:
+    """Why the listed classes and scores of one image are not what its probabilities say, or ``""``."""
+    probabilities, indices, scores = (answer[name][row] for name in ("probabilities", "class_indices", "scores"))
+    if not np.array_equal(scores, np.sort(probabilities)[::-1][: len(scores)]):
+        return "the scores are not the largest probabilities in order"
+    if not np.array_equal(probabilities[indices], scores):
+        return "the class indices are not those of the scores"
+    if "classes" in answer and [class_names[index] for index in indices] != list(answer["classes"][row]):
+        return "the class names are not those of the indices"
+    return ""
 
 
 def _cut_alike(images: Sequence[Sample], group: Sequence[int]) -> np.ndarray:

@@ -13,9 +13,8 @@ import numpy as np
 
 from tlkeras.errors import ExportError
 from tlkeras.export.signatures import SAVED_MODEL_FILE
+from tlkeras.runtime import HALF_FILE, MODEL_FILE, OnnxClassifier
 
-ONNX_FILE = "model.onnx"
-HALF_FILE = "model_half.onnx"
 # Largest difference of a probability from Python's. Weights of 16 bits differ by what was rounded away.
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
@@ -27,8 +26,8 @@ Answer = dict[str, np.ndarray]
 class Runtime:
     """An engine with an export open in it.
 
-    pixels: answers uint8 ``[N, H, W, 3]`` with arrays by name, among them ``probabilities`` float32 ``[N, K]``
-    and, where the engine gives them, ``classes`` and ``scores`` ``[N, k]``. files: the same for a list of
+    pixels: answers uint8 ``[N, H, W, 3]`` with arrays by name, ``probabilities`` float32 ``[N, K]``,
+    ``class_indices`` and ``scores`` ``[N, k]``; ``classes`` where the engine gives names. files: the same for a list of
     encoded images, None where it decodes none. tolerance: largest difference of a probability from Python's.
     """
 
@@ -46,10 +45,10 @@ def runtimes_of(folder: Path) -> list[tuple[str, Callable[[], contextlib.Abstrac
     found: list[tuple[str, Callable[[], contextlib.AbstractContextManager[Runtime]]]] = []
     if (folder / SAVED_MODEL_FILE).is_file():
         found.append(("C++ loader", lambda: _cpp_loader(folder)))
-    if (folder / ONNX_FILE).is_file():
-        found.append(("ONNX Runtime", lambda: _onnx_runtime("ONNX Runtime", folder / ONNX_FILE, TOLERANCE)))
+    if (folder / MODEL_FILE).is_file():
+        found.append(("ONNX Runtime", lambda: _onnx_runtime("ONNX Runtime", folder / MODEL_FILE, TOLERANCE)))
         if importlib.util.find_spec("openvino"):
-            found.append(("OpenVINO", lambda: _openvino(folder / ONNX_FILE)))
+            found.append(("OpenVINO", lambda: _openvino(folder / MODEL_FILE)))
     if (folder / HALF_FILE).is_file():
         name = "ONNX Runtime, half"
         found.append((name, lambda: _onnx_runtime(name, folder / HALF_FILE, HALF_TOLERANCE)))
@@ -71,8 +70,6 @@ def _cpp_loader(folder: Path) -> Iterator[Runtime]:
 
 @contextlib.contextmanager
 def _onnx_runtime(name: str, path: Path, tolerance: float) -> Iterator[Runtime]:
-    from tlkeras.runtime import OnnxClassifier
-
     yield Runtime(name, tolerance, OnnxClassifier.load(path).run)
 
 
@@ -87,11 +84,10 @@ def _openvino(path: Path) -> Iterator[Runtime]:
         compiled = openvino.Core().compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise ExportError(f"OpenVINO refuses '{path.name}' ({_last_line(error)})") from None
-    numbers = [output for output in compiled.outputs if output.get_element_type() != openvino.Type.string]
 
     def run(pixels: np.ndarray) -> Answer:
         found = compiled(pixels)
-        return {output.get_any_name(): np.array(found[output]) for output in numbers}
+        return {output.get_any_name(): np.array(found[output]) for output in compiled.outputs}
 
     yield Runtime("OpenVINO", TOLERANCE, run)
 

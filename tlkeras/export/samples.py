@@ -52,13 +52,17 @@ class Samples:
 
 
 def samples_for(
-    images: Sequence[str | Path] | None, run: Path | None = None, reporter: Reporter | None = None
+    images: Sequence[str | Path] | None,
+    *,
+    run: Path | None = None,
+    seen: Sequence[str] = (),
+    reporter: Reporter | None = None,
 ) -> Samples:
     """At least ``AT_LEAST`` files to check an export on.
 
-    ``images``: files, folders and patterns, all of which are taken, or ``["demo"]``; by default photos of
-    ``run`` (a run directory), the validation split first, as far as they are on this machine. Drawn pictures
-    make up the number. Raises: DataError for names that are not there.
+    ``images``: files, folders and patterns, all of which are taken, or ``["demo"]``. By default photos of ``run``
+    (a run directory), the validation split first, or ``seen`` (paths), as far as they are on this machine. Drawn
+    pictures make up the number. Raises: DataError for names that are not there.
     """
     reporter = reporter or Silent()
     chosen: list[Sample] = []
@@ -67,6 +71,9 @@ def samples_for(
     if images is not None and list(images) != ["demo"]:
         _take(image_files(images), None, chosen, left_out)
         origin = f"{len(chosen):,} images of {', '.join(str(image) for image in images)}"
+    elif images is None and seen:
+        _take(_evenly([path for path in seen if Path(path).is_file()]), AT_LEAST, chosen, left_out)
+        origin = f"{len(chosen)} validation photos"
     elif images is None and run is not None:
         origin = _take_from_run(run, chosen, left_out)
         if not chosen:

@@ -1,4 +1,4 @@
-"""Numbered version folders as TensorFlow Serving reads them: ``NAME/1``, ``NAME/2`` …, each whole from its first moment.
+"""Numbered version folders as TensorFlow Serving reads them, ``NAME/1``, ``NAME/2`` …, whole from the first moment.
 
 A version is filled in a hidden folder beside, which servers skip, and gets its number by one rename. Whoever is
 killed before leaves a hidden folder without an owner; the next one to publish there removes it.
