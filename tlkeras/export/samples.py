@@ -71,18 +71,19 @@ def samples_for(
     if images is not None and list(images) != ["demo"]:
         _take(image_files(images), None, chosen, left_out)
         origin = f"{len(chosen):,} images of {', '.join(str(image) for image in images)}"
-    elif images is None and seen:
-        _take(_evenly([path for path in seen if Path(path).is_file()]), AT_LEAST, chosen, left_out)
-        origin = f"{len(chosen)} validation photos"
-    elif images is None and run is not None:
-        origin = _take_from_run(run, chosen, left_out)
+    elif images is None and (seen or run is not None):
+        if run is not None:
+            origin = _take_from_run(run, chosen, left_out)
+        else:
+            _take(_evenly([path for path in seen if Path(path).is_file()]), AT_LEAST, chosen, left_out)
+            origin = f"{len(chosen)} validation photos"
         if not chosen:
-            reporter.say(f"the photos of '{run}' are not on this machine: checking on drawn pictures")
+            reporter.say("the photos that it learned from are not on this machine: checking on drawn pictures")
     missing = AT_LEAST - len(chosen)
     if missing > 0:
         chosen += drawn_samples()[:missing]
         drawn = f"{missing} drawn pictures"
-        origin = f"{origin} and {drawn}" if len(chosen) > missing else drawn
+        origin = f"{origin} and {drawn}" if missing < AT_LEAST else drawn
     return Samples(tuple(chosen), origin, tuple(left_out))
 
 
