@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.errors import ConfigError, ExportError
+from tlkeras.errors import ExportError
+from tlkeras.export.saved_model import answers, check_top_k
 from tlkeras.runtime import FORMAT, FORMAT_VERSION
 from tlkeras.storage import write_bytes
 
@@ -40,9 +41,7 @@ def write_onnx(trained: TrainedClassifier, path: Path, *, top_k: int, half: bool
 
     Raises: ConfigError for an impossible ``top_k``; ExportError when the network cannot be converted; StorageError.
     """
-    classes = len(trained.class_names)
-    if not 1 <= top_k <= classes:
-        raise ConfigError(f"top_k must lie in 1..{classes}, the number of classes", received=top_k)
+    check_top_k(top_k, len(trained.class_names))
     model = _convert(trained, top_k)
     if half:
         halve_weights(model)
@@ -100,19 +99,14 @@ def _convert(trained: TrainedClassifier, top_k: int) -> Any:
 
     from tlkeras.features.onnx_graph import convert
     from tlkeras.images.graph import fit_by_matrix
-    from tlkeras.trained import features_of
 
     config = trained.config
-    backbone = trained.network.get_layer("backbone")
 
     def answer(pixels: Any) -> dict[str, Any]:
         squares = fit_by_matrix(tf.cast(pixels, tf.float32), config.size_px, config.fit)
-        features = features_of(backbone, squares, config.mirror)
-        logits = trained.head(features)
-        probabilities = tf.nn.softmax(logits / config.temperature)
-        scores, indices = tf.math.top_k(probabilities, top_k)
-        values = (probabilities, tf.cast(indices, tf.int32), scores, logits, features)
-        return dict(zip(OUTPUT_NAMES, values, strict=True))
+        found = answers(trained, squares, top_k)
+        found["class_indices"] = tf.math.top_k(found["probabilities"], top_k).indices
+        return {name: found[name] for name in OUTPUT_NAMES}
 
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)]
     try:
