@@ -42,7 +42,8 @@ def lively_network(name: str, size_px: int, pictures: Any) -> Any:
             layer.kernel.assign(layer.kernel * 2**0.5)
     for layer in normalisations:
         layer.momentum = 0.0
-    network(pictures, training=True)
+    if normalisations:
+        network(pictures, training=True)
     return network
 
 
