@@ -51,14 +51,14 @@ def test_it_answers_as_keras_does_at_any_size(trained, written, shape):
     pixels = pixels_of(*shape)
     got = answers_of(written, pixels)
     logits, probabilities = expected_of(trained, pixels)
-    np.testing.assert_allclose(got["probabilities"], probabilities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(got["logits"], logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(got["probabilities"], probabilities, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(got["logits"], logits, rtol=0, atol=1e-3)
     assert np.ptp(probabilities, axis=1).min() > 0.01
     best = np.argsort(-got["probabilities"], axis=1)[:, :2]
     np.testing.assert_array_equal(got["class_indices"], best)
     np.testing.assert_array_equal(got["scores"], np.take_along_axis(got["probabilities"], best, axis=1))
     assert got["features"].shape == (shape[0], 256)
-    np.testing.assert_allclose(trained.head(got["features"]).numpy(), logits, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(trained.head(got["features"]).numpy(), logits, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("fit", "mirror"), [("crop", False), ("pad", False), ("stretch", True)])
@@ -67,7 +67,7 @@ def test_every_fit_and_the_mirrored_view(fit, mirror, tmp_path):
     write_onnx(trained, tmp_path / "model.onnx", top_k=1)
     pixels = pixels_of(2, 50, 71, seed=4)
     _, probabilities = expected_of(trained, pixels)
-    np.testing.assert_allclose(answers_of(tmp_path / "model.onnx", pixels)["probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_allclose(answers_of(tmp_path / "model.onnx", pixels)["probabilities"], probabilities, atol=1e-4)
 
 
 def test_what_the_file_says_of_itself(trained, written):

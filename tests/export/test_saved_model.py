@@ -111,7 +111,9 @@ def _messages(name):
 
     field = descriptor_pb2.FieldDescriptorProto
     pool = descriptor_pool.Default()
-    file = descriptor_pb2.FileDescriptorProto(name="tlkeras_test_serving.proto", package="tlkeras_test", syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="tlkeras_test_serving.proto", package="tlkeras_test", syntax="proto3"
+    )
     file.dependency.append(tensor_pb2.DESCRIPTOR.name)
 
     def message(title, *fields, parent=None):

@@ -91,8 +91,11 @@ def fit_by_matrix(pixels: Tensor, size_px: int, fit: str) -> Tensor:
     shape = tf.shape(pixels)
     row_weights = _axis_weights(shape[1], top, bottom, first_row, rows, size_px)
     column_weights = _axis_weights(shape[2], left, right, first_column, columns, size_px)
-    lines = tf.einsum("oh,nhwc->nowc", row_weights, pixels)
-    square = tf.einsum("pw,nowc->nopc", column_weights, lines)
+    count, height, width = shape[0], shape[1], shape[2]
+    # Rows first, on the image as it lies in memory: no copy of a large photo is turned about.
+    lines = tf.matmul(row_weights, tf.reshape(pixels, [count, height, width * 3]))
+    lines = tf.transpose(tf.reshape(lines, [count, size_px, width, 3]), [0, 1, 3, 2])
+    square = tf.transpose(tf.matmul(lines, column_weights, transpose_b=True), [0, 1, 3, 2])
     if fit == "pad":
         inside = _inside(first_row, rows, size_px)[:, None] * _inside(first_column, columns, size_px)[None, :]
         square += PAD_VALUE_255 * (1.0 - inside)[..., None]

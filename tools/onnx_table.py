@@ -1,0 +1,140 @@
+"""Write each family of backbones as ONNX, compare its answers with Keras' own, and tell in docs/onnx-backbones.md.
+
+    python -m tools.onnx_table                  # one backbone of every family; writes the page
+    python -m tools.onnx_table resnet101 …      # these only; prints their rows
+
+Random weights with a signal that reaches the end (tests/networks.py), because no weights are at hand for most; drawn
+pictures of the demo, from file to probabilities: Keras with TensorFlow's own resize, ONNX Runtime with the file's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import numpy as np
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "onnx-backbones.md"
+SIZE_PX = 96
+PICTURES = 16
+TOLERANCE = 1e-4  # largest difference of a probability
+HALF_TOLERANCE = 2e-2  # the same with float16 weights
+# One of every family, the smallest where there are several.
+FAMILIES = (
+    *("vgg16", "resnet50", "resnet50_v2", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v3_small", "densenet121"),
+    *("inception_v3", "inception_resnet_v2", "xception", "nasnet_mobile", "efficientnet_b0", "efficientnet_v2_b0"),
+    "convnext_tiny",
+)
+COLUMNS = (
+    *("backbone", "family", "millions of weights", "differs", "same class", "MB"),
+    *("fp16 differs", "fp16 same class", "fp16 MB", "seconds to write"),
+)
+HEADER = """# Backbones as ONNX
+
+One backbone of every family in the table, written by `tlkeras.export.onnx_model.write_onnx` (opset 18) and run by ONNX
+Runtime on {pictures} pictures of the drawn demo, from file to probabilities, against Keras with TensorFlow's resize.
+Random weights through which a signal reaches the end, {size} px, {classes} classes. "Differs" is the largest difference
+of any probability, "same class" the pictures with the same best class; "fp16" the file with weights kept as float16.
+Written by `make onnx-table`, which fails where a difference passes {tolerance:g} (fp16: {half:g}), and so does
+`tests/export/test_backbones.py`.
+
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; differences are the largest of any probability, sizes in 10^6 bytes."""
+
+    backbone: str
+    family: str
+    millions: float
+    difference: float
+    same_class: int
+    megabytes: float
+    half_difference: float
+    half_same_class: int
+    half_megabytes: float
+    seconds: float
+
+    def holds(self) -> bool:
+        """Whether the file gives Keras' answers."""
+        return self.difference <= TOLERANCE and self.same_class == PICTURES and self.half_difference <= HALF_TOLERANCE
+
+    def markdown(self) -> str:
+        """The row as Markdown."""
+        name, family, millions, difference, same, size, half, half_same, half_size, seconds = astuple(self)
+        cells = (name, family, f"{millions:.1f}", f"{difference:.1e}", f"{same} of {PICTURES}", f"{size:.1f}",
+                 f"{half:.1e}", f"{half_same} of {PICTURES}", f"{half_size:.1f}", f"{seconds:.0f}")  # fmt: skip
+        return f"| {' | '.join(cells)} |"
+
+
+def pictures() -> list[str]:
+    """Pictures of the drawn demo, of every class alike."""
+    from tlkeras.data.demo import CUT_OFF, EMPTY, demo_folder
+
+    broken = {CUT_OFF, EMPTY}
+    folder = demo_folder()
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+    readable = [name for name in names if name not in broken]
+    return [str(folder / name) for name in readable[:: len(readable) // PICTURES][:PICTURES]]
+
+
+def measure(name: str) -> Row:
+    """Write the backbone ``name`` with random weights as ONNX, whole and halved, and compare the answers."""
+    import keras
+    import onnx
+
+    from tests.networks import classifier_of, lively_network
+    from tlkeras import backbones
+    from tlkeras.data.demo import CLASSES
+    from tlkeras.data.pipeline import fitted_pixels
+    from tlkeras.export.onnx_model import halve_weights, write_onnx
+    from tlkeras.runtime import OnnxClassifier
+
+    keras.backend.clear_session()
+    paths = pictures()
+    fitted = np.stack([fitted_pixels(Path(path).read_bytes(), SIZE_PX, "stretch") for path in paths])
+    trained = classifier_of(lively_network(name, SIZE_PX, fitted), name, CLASSES, fitted)
+    expected = trained.predict(paths)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, half = Path(folder) / "model.onnx", Path(folder) / "model_half.onnx"
+        started = time.perf_counter()
+        write_onnx(trained, whole, top_k=len(CLASSES))
+        seconds = time.perf_counter() - started
+        model = onnx.load(whole)
+        halve_weights(model)  # what write_onnx(…, half=True) does, without converting once more
+        onnx.save(model, half)
+        answers = [OnnxClassifier.load(file).predict_proba(paths) for file in (whole, half)]
+        sizes = [file.stat().st_size / 1e6 for file in (whole, half)]
+    differences = [float(np.abs(got - expected).max()) for got in answers]
+    same = [int((got.argmax(axis=1) == expected.argmax(axis=1)).sum()) for got in answers]
+    backbone = backbones.get(name)
+    millions = backbone.parameters / 1e6
+    first, second = zip(differences, same, sizes, strict=True)
+    return Row(name, backbone.family, millions, *first, *second, seconds)
+
+
+def main() -> int:
+    """Run as a script; returns 1 where a file does not give Keras' answers."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from tlkeras.data.demo import CLASSES
+
+    rows = []
+    for name in sys.argv[1:] or FAMILIES:
+        rows.append(measure(name))
+        print(rows[-1].markdown(), flush=True)
+    if not sys.argv[1:]:
+        header = HEADER.format(
+            pictures=PICTURES, size=SIZE_PX, classes=len(CLASSES), tolerance=TOLERANCE, half=HALF_TOLERANCE
+        )
+        lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS), *(row.markdown() for row in rows)]
+        PAGE.write_text(header + "\n".join(lines) + "\n")
+    return 0 if all(row.holds() for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
