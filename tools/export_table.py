@@ -3,8 +3,9 @@
     python -m tools.export_table [--to docs/export-parity.md] [--part FILE] [backbone …]
 
 ImageNet weights are used where they are at hand (KERAS_HOME), at their own size. Random weights are those of
-tests/networks.py, through which a signal reaches the end: left as they are drawn, most networks shrink every image to
-the same features, whose comparison proves nothing. With --part, finished rows are kept in FILE, and an interrupted run goes on from there.
+tests/networks.py, through which a signal reaches the end: left as they are drawn, most networks shrink every image
+to the same features, whose comparison proves nothing. With --part, finished rows are kept in FILE, and an interrupted
+run goes on from there.
 """
 
 from __future__ import annotations
