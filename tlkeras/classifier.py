@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
 from tlkeras.training.judge import judge
+
+if TYPE_CHECKING:
+    from tlkeras.export.publish import Published
 
 
 class ImageClassifier:
@@ -105,6 +108,28 @@ class ImageClassifier:
         Raises: StorageError when the folder exists or the disk refuses.
         """
         return self.trained.save(folder)
+
+    def export(self, folder: str | Path, *, images: Sequence[str | Path] | None = None, **options: Any) -> Published:
+        """Publish into ``folder/<next free number>`` for TensorFlow Serving, ONNX Runtime and browsers.
+
+        The export is checked first: every runtime must answer as ``predict`` does, on ``images`` (files, folders,
+        patterns; by default the validation photos of ``fit``, else drawn pictures). ``options``: the fields of
+        ``tlkeras.export.publish.ExportConfig``: formats, signature, top_k, half.
+
+        Raises: ParityError when an answer differs, and nothing is published; ConfigError, ExportError, StorageError.
+        """
+        from tlkeras.export.publish import ExportConfig, export
+        from tlkeras.export.samples import samples_for
+
+        known = [field.name for field in dataclasses.fields(ExportConfig)]
+        for name in options:
+            if name not in known:
+                raise unknown("option", name, known)
+        config = ExportConfig(**options)
+        trained = self.trained
+        seen = () if self.fitted_ is None else self.fitted_.images.in_split("validation").paths
+        samples = samples_for(images, seen=seen, reporter=self.reporter)
+        return export(trained, folder, samples, config, reporter=self.reporter)
 
     @classmethod
     def load(cls, folder: str | Path, *, reporter: Reporter | None = None) -> ImageClassifier:

@@ -75,9 +75,16 @@ class ExportError(TlkerasError, ValueError):
 
 
 class ParityError(ExportError):
-    """An export answers otherwise than Python, or its files changed; it is not published, or no longer to be used."""
+    """An export answers otherwise than Python, or its files changed: it is not published, or no longer to be used.
+
+    ``report``: plain values, what ``--json`` prints of the check.
+    """
 
     exit_code = 1
+
+    def __init__(self, rule: str, *, report: dict[str, object], received: object = None, next_step: str = "") -> None:
+        self.report = report
+        super().__init__(rule, received=received, next_step=next_step)
 
 
 class ServedError(ExportError):

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import data, info, predicting, training
+from tlkeras.cli import data, exporting, info, predicting, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.command()(training.train)
 app.command()(training.evaluate)
 app.command()(predicting.predict)
+app.command()(exporting.export)
+app.command()(exporting.verify)
 app.command()(data.audit)
 app.command()(info.backbones)
 app.command()(info.cache)

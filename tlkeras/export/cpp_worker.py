@@ -244,7 +244,7 @@ def main() -> None:
     except (StatusError, OSError) as error:
         write_message(answers, {"error": str(error), "code": getattr(error, "code", 2)}, {})
         return
-    write_message(answers, {"python_tensorflow": "tensorflow" in sys.modules}, {})
+    write_message(answers, {}, {})
     while True:
         try:
             header, inputs = read_message(requests)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.errors import ExportError
-from tlkeras.export.saved_model import answers, check_top_k
+from tlkeras.export.answers import OUTPUTS, answers, check_top_k
 from tlkeras.runtime import FORMAT, FORMAT_VERSION
 from tlkeras.storage import write_bytes
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tlkeras.trained import TrainedClassifier
 
 INPUT_NAME = "pixels"
-OUTPUT_NAMES = ("probabilities", "class_indices", "scores", "logits", "features")
 # Arrays below this size stay in fp32 under half=True: they hardly weigh, and axes and sizes are among them.
 HALF_MIN_ELEMENTS = 1024
 
@@ -103,10 +102,7 @@ def _convert(trained: TrainedClassifier, top_k: int) -> Any:
     config = trained.config
 
     def answer(pixels: Any) -> dict[str, Any]:
-        squares = fit_by_matrix(tf.cast(pixels, tf.float32), config.size_px, config.fit)
-        found = answers(trained, squares, top_k)
-        found["class_indices"] = tf.math.top_k(found["probabilities"], top_k).indices
-        return {name: found[name] for name in OUTPUT_NAMES}
+        return answers(trained, fit_by_matrix(tf.cast(pixels, tf.float32), config.size_px, config.fit), top_k)
 
     signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name=INPUT_NAME)]
     try:
@@ -125,7 +121,7 @@ def _describe(model: Any, properties: dict[str, str]) -> None:
 
     outputs = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in OUTPUT_NAMES)
+    model.graph.output.extend(outputs[name] for name in OUTPUTS)
     sides = ("N", "H", "W")
     for value in (*model.graph.input, *model.graph.output):
         for name, dimension in zip(sides, value.type.tensor_type.shape.dim, strict=False):

@@ -1,6 +1,7 @@
 """A classifier as a SavedModel for TensorFlow Serving: from the image file's bytes to class names, all in the graph.
 
-Signatures, each answering with the outputs of :func:`answers`:
+Signatures, each answering with the outputs of :func:`tlkeras.export.answers.answers`, and ``classes``, strings
+``[N, top_k]`` with the names of ``class_indices``:
 
 - ``image_bytes``: string ``[N]``, each an encoded JPEG, PNG, GIF, BMP or WebP of any size;
 - ``pixels``: uint8 ``[N, H, W, 3]`` RGB, upright, any H and W;
@@ -16,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import ConfigError, unknown
+from tlkeras.errors import StorageError, unknown
 from tlkeras.export import wire
+from tlkeras.export.answers import answers, check_top_k
 from tlkeras.storage import write_bytes
-from tlkeras.trained import TrainedClassifier, features_of
+from tlkeras.trained import TrainedClassifier
 
 SIGNATURES = ("pixels", "image_bytes")
-OUTPUTS = ("probabilities", "classes", "scores", "logits", "features")
 LABELS_FILE = "labels.txt"
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
 BATCHING_FILE = "batching_params.pbtxt"
@@ -39,7 +40,7 @@ def write_saved_model(
     ``default_signature``: which of ``SIGNATURES`` is also called ``serving_default``. ``top_k``: how many
     classes and scores are listed, at most all.
 
-    Raises: ConfigError for another signature or a ``top_k`` outside 1..K.
+    Raises: ConfigError for another signature or a ``top_k`` outside 1..K; StorageError.
     """
     import keras
     import tensorflow as tf
@@ -47,7 +48,6 @@ def write_saved_model(
     if default_signature not in SIGNATURES:
         raise unknown("signature", default_signature, SIGNATURES)
     check_top_k(top_k, len(trained.class_names))
-    size_px = trained.config.size_px
     served = {
         "pixels": (_from_pixels(trained, top_k), tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")),
         "image_bytes": (_from_bytes(trained, top_k), tf.TensorSpec([None], tf.string, name="image_bytes")),
@@ -58,20 +58,21 @@ def write_saved_model(
     for name in sorted(SIGNATURES, key=lambda name: name != default_signature):
         function, spec = served[name]
         archive.add_endpoint(name, function, input_signature=[spec])
-    archive.write_out(str(folder), verbose=False)
-    write_bytes(folder / "assets" / LABELS_FILE, labels_text(trained).encode())
-    write_bytes(folder / BATCHING_FILE, _batching_parameters().encode())
     warm_up = folder / WARM_UP_FILE
     warm_up.parent.mkdir()
-    with tf.io.TFRecordWriter(str(warm_up)) as writer:
-        for record in _warm_up_records(size_px):
-            writer.write(record)
-
-
-def check_top_k(top_k: int, classes: int) -> None:
-    """Raise ConfigError unless ``top_k`` lies in 1..``classes``."""
-    if not 1 <= top_k <= classes:
-        raise ConfigError(f"top_k must lie in 1..{classes}, the number of classes", received=top_k)
+    try:
+        archive.write_out(str(folder), verbose=False)
+        with tf.io.TFRecordWriter(str(warm_up)) as writer:
+            for record in _warm_up_records(trained.config.size_px):
+                writer.write(record)
+    # TensorFlow's own file system has its own errors.
+    except tf.errors.OpError as error:
+        raise StorageError(
+            f"cannot write '{folder}' ({str(error.message).splitlines()[0]})",
+            next_step="Free some space, or check the folder's permissions.",
+        ) from None
+    write_bytes(folder / "assets" / LABELS_FILE, labels_text(trained).encode())
+    write_bytes(folder / BATCHING_FILE, _batching_parameters().encode())
 
 
 def labels_text(trained: TrainedClassifier) -> str:
@@ -79,22 +80,11 @@ def labels_text(trained: TrainedClassifier) -> str:
     return "".join(f"{name}\n" for name in trained.class_names)
 
 
-def answers(trained: TrainedClassifier, fitted: Any, top_k: int) -> dict[str, Any]:
-    """What every signature answers, as TensorFlow operations.
-
-    ``fitted``: float32 ``[N, S, S, 3]`` in 0..255. Returns ``probabilities`` float32 ``[N, K]``, calibrated;
-    ``classes`` strings ``[N, top_k]``, the most probable first; ``scores`` float32 ``[N, top_k]``, their
-    probabilities; ``logits`` float32 ``[N, K]``; ``features`` float32 ``[N, D]``, what the head saw.
-    """
+def _answers(trained: TrainedClassifier, fitted: Any, top_k: int) -> dict[str, Any]:
     import tensorflow as tf
 
-    backbone = trained.network.get_layer("backbone")
-    features = features_of(lambda pixels: backbone(pixels, training=False), fitted, trained.config.mirror)
-    logits = trained.head(features, training=False)
-    probabilities = tf.nn.softmax(logits / trained.config.temperature)
-    scores, best = tf.math.top_k(probabilities, top_k)
-    found = (probabilities, tf.gather(tf.constant(trained.class_names), best), scores, logits, features)
-    return dict(zip(OUTPUTS, found, strict=True))
+    found = answers(trained, fitted, top_k)
+    return {**found, "classes": tf.gather(tf.constant(trained.class_names), found["class_indices"])}
 
 
 def _from_pixels(trained: TrainedClassifier, top_k: int) -> Callable[[Any], dict[str, Any]]:
@@ -102,7 +92,7 @@ def _from_pixels(trained: TrainedClassifier, top_k: int) -> Callable[[Any], dict
 
     def answer(pixels: Any) -> dict[str, Any]:
         pixels = _not_empty(pixels, "pixels must hold at least one image with at least one row and column")
-        return answers(trained, fit_to_square(pixels, trained.config.size_px, trained.config.fit), top_k)
+        return _answers(trained, fit_to_square(pixels, trained.config.size_px, trained.config.fit), top_k)
 
     return answer
 
@@ -121,7 +111,7 @@ def _from_bytes(trained: TrainedClassifier, top_k: int) -> Callable[[Any], dict[
             image_bytes,
             fn_output_signature=tf.TensorSpec([size_px, size_px, 3], tf.float32),
         )
-        return answers(trained, fitted, top_k)
+        return _answers(trained, fitted, top_k)
 
     return answer
 
