@@ -12,14 +12,22 @@ import { pathToFileURL } from "node:url";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
 
-// Upright RGB bytes [height, width, 3] of an image file, transparent areas white: as tlkeras decodes it.
+// Upright RGB bytes [height, width, 3] of an image file, transparent areas white, a GIF's black: as tlkeras decodes it.
 export async function decode(file) {
   // Colour profiles are ignored in training, so they are here.
-  const image = sharp(file, { ignoreIcc: true, limitInputPixels: 120_000_000 }).autoOrient();
-  const transparent = (await sharp(file).metadata()).format === "gif" ? "black" : "white";
-  const { data, info } = await image.flatten({ background: transparent }).toColourspace("srgb").removeAlpha().raw()
+  const image = sharp(file, { ignoreIcc: true, limitInputPixels: 120_000_000 });
+  const gif = (await image.metadata()).format === "gif";
+  const { data: rgba, info } = await image.autoOrient().toColourspace("srgb").ensureAlpha().raw()
     .toBuffer({ resolveWithObject: true });
-  if (info.channels !== 3) throw new Error(`${info.channels} channels instead of 3`);
+  if (info.channels !== 4) throw new Error(`${info.channels} channels instead of 4`);
+  const data = new Uint8Array(info.width * info.height * 3);
+  for (let from = 0, to = 0; from < rgba.length; from += 4) {
+    const alpha = rgba[from + 3];
+    for (let channel = from; channel < from + 3; channel++) {
+      if (gif) data[to++] = alpha === 0 ? 0 : rgba[channel];
+      else data[to++] = Math.floor((rgba[channel] * alpha + 255 * (255 - alpha) + 127) / 255);
+    }
+  }
   return { data, width: info.width, height: info.height };
 }
 
