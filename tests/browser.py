@@ -1,4 +1,4 @@
-"""A headless Chromium that opens a page of a local folder, driven over its debugging pipe (Chrome DevTools Protocol)."""
+"""A headless Chromium with a page of a local folder, driven over its debugging pipe (Chrome DevTools Protocol)."""
 
 import base64
 import contextlib

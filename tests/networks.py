@@ -60,7 +60,7 @@ def classifier_of(
     sha256 = backbones.weights_sha256(backbone)
     size_px = backbone.input_shape[1]
     config = ClassifierConfig(name, size_px, fit, mirror, HeadConfig(), class_names, 1.3, sha256)
-    features = backbone(pictures, training=False).numpy()
+    features = backbone(np.asarray(pictures, np.float32), training=False).numpy()
     spread = features.std(axis=0).mean() * features.shape[1] ** 0.5
     kernel = np.random.default_rng(1).normal(0, 2, (features.shape[1], len(class_names))) / spread
     network = build_network(config, backbone)

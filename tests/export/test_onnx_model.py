@@ -10,7 +10,8 @@ import pytest
 from tests.networks import small_classifier
 from tlkeras import __version__
 from tlkeras.errors import ConfigError
-from tlkeras.export.onnx_model import HALF_MIN_ELEMENTS, OUTPUT_NAMES, write_onnx
+from tlkeras.export.answers import OUTPUTS
+from tlkeras.export.onnx_model import HALF_MIN_ELEMENTS, write_onnx
 from tlkeras.images import graph
 
 CLASS_NAMES = ("cat", "Löwe", "zebra 🦓")
@@ -24,7 +25,7 @@ def pixels_of(count, height, width, seed=0):
 
 def answers_of(path, pixels):
     session = onnxruntime.InferenceSession(path)
-    return dict(zip(OUTPUT_NAMES, session.run(list(OUTPUT_NAMES), {"pixels": pixels}), strict=True))
+    return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"pixels": pixels}), strict=True))
 
 
 def expected_of(trained, pixels):
@@ -83,7 +84,7 @@ def test_what_the_file_says_of_itself(trained, written):
     sides = value.type.tensor_type.shape.dim
     assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_param or d.dim_value for d in sides] == ["N", "H", "W", 3]
-    assert [output.name for output in model.graph.output] == list(OUTPUT_NAMES)
+    assert [output.name for output in model.graph.output] == list(OUTPUTS)
     assert all(output.type.tensor_type.shape.dim[0].dim_param == "N" for output in model.graph.output)
 
 
@@ -97,7 +98,7 @@ def test_half_weighs_half_and_answers_nearly_the_same(trained, written, tmp_path
     onnx.checker.check_model(model, full_check=True)
     pixels = pixels_of(5, 45, 61, seed=2)
     got, full = answers_of(half, pixels), answers_of(written, pixels)
-    assert all(got[name].dtype == full[name].dtype for name in OUTPUT_NAMES)
+    assert all(got[name].dtype == full[name].dtype for name in OUTPUTS)
     difference = np.abs(got["probabilities"] - full["probabilities"]).max()
     assert 0 < difference <= 5e-3
     np.testing.assert_array_equal(got["class_indices"][:, 0], full["class_indices"][:, 0])

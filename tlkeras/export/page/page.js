@@ -7,8 +7,8 @@ const input = document.getElementById("files");
 const drop = document.getElementById("drop");
 const list = document.getElementById("answers");
 
-// What was answered, in full precision, for scripts that drive the page: {file, probabilities} or {file, problem}.
-const tlkeras = { answers: [], classify, ready: null };
+// For scripts that drive the page: what was answered, in full precision, {file, probabilities} or {file, problem}.
+const tlkeras = { answers: [], classify, decode, ready: null };
 window.tlkeras = tlkeras;
 
 function say(text, wrong = false) {
