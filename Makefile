@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run test test-all lint bench clean
+.PHONY: help run test test-all lint bench export-table clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -44,6 +44,9 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 	$(BIN)/python -m benchmarks.inputs
 	$(BIN)/python -m benchmarks.ideal
 	$(BIN)/python -m benchmarks.ideal_quality
+
+export-table: $(READY)  ## docs/export-parity.md: one backbone of every family in every runtime
+	$(BIN)/python -m tools.export_table
 
 clean:  ## remove the environment and what tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -6,21 +6,24 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.inputs import image_files
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import ClassifierError, ConfigError, DataError, unknown
+from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation
-from tlkeras.images.arrays import as_pixels
+from tlkeras.images.arrays import as_uint8
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
 from tlkeras.training.judge import judge
+
+if TYPE_CHECKING:
+    from tlkeras.export.publish import Published
 
 
 class ImageClassifier:
@@ -106,6 +109,28 @@ class ImageClassifier:
         """
         return self.trained.save(folder)
 
+    def export(self, folder: str | Path, *, images: Sequence[str | Path] | None = None, **options: Any) -> Published:
+        """Publish into ``folder/<next free number>`` for TensorFlow Serving, ONNX Runtime and browsers.
+
+        The export is checked first: every runtime must answer as ``predict`` does, on ``images`` (files, folders,
+        patterns; by default the validation photos of ``fit``, else drawn pictures). ``options``: the fields of
+        ``tlkeras.export.publish.ExportConfig``: formats, signature, top_k, half.
+
+        Raises: ParityError when an answer differs, and nothing is published; ConfigError, ExportError, StorageError.
+        """
+        from tlkeras.export.publish import ExportConfig, export
+        from tlkeras.export.samples import samples_for
+
+        known = [field.name for field in dataclasses.fields(ExportConfig)]
+        for name in options:
+            if name not in known:
+                raise unknown("option", name, known)
+        config = ExportConfig(**options)
+        trained = self.trained
+        seen = () if self.fitted_ is None else self.fitted_.images.in_split("validation").paths
+        samples = samples_for(images, seen=seen, reporter=self.reporter)
+        return export(trained, folder, samples, config, reporter=self.reporter)
+
     @classmethod
     def load(cls, folder: str | Path, *, reporter: Reporter | None = None) -> ImageClassifier:
         """Load what ``save`` wrote, or a run directory of ``tlkeras train``.
@@ -180,11 +205,5 @@ def _as_file(image: Any, path: Path) -> str:
         return str(path)
     from PIL import Image
 
-    pixels = as_pixels(image)
-    if pixels.dtype != np.uint8:
-        rounded = np.rint(pixels)
-        if not np.array_equal(rounded, pixels):
-            raise ConfigError("arrays to train on must hold whole numbers in 0..255", next_step="Round them to uint8.")
-        pixels = rounded.astype(np.uint8)
-    Image.fromarray(pixels).save(path, "PNG")
+    Image.fromarray(as_uint8(image)).save(path, "PNG")
     return str(path)

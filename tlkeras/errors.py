@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -48,6 +49,11 @@ class ImageError(TlkerasError, ValueError):
         self.reason = reason
         super().__init__(rule, received=received, next_step=next_step)
 
+    def of(self, image: object, index: int) -> ImageError:
+        """The same error, naming the image: its path, or its number among the others where it has none."""
+        name = f"'{image}'" if isinstance(image, str | os.PathLike) else f"image {index}"
+        return ImageError(self.reason, f"{name}: {self.rule}", received=self.received, next_step=self.next_step)
+
 
 class WeightsError(TlkerasError, ValueError):
     """Pretrained weights are missing, damaged or do not fit the network."""
@@ -62,6 +68,31 @@ class StorageError(TlkerasError, OSError):
 
 class ClassifierError(TlkerasError, ValueError):
     """A saved classifier or run directory cannot be used."""
+
+
+class ExportError(TlkerasError, ValueError):
+    """An export cannot be built, opened or believed."""
+
+
+class ParityError(ExportError):
+    """An export answers otherwise than Python, or its files changed: it is not published, or no longer to be used.
+
+    ``report``: plain values, what ``--json`` prints of the check.
+    """
+
+    exit_code = 1
+
+    def __init__(self, rule: str, *, report: dict[str, object], received: object = None, next_step: str = "") -> None:
+        self.report = report
+        super().__init__(rule, received=received, next_step=next_step)
+
+
+class ServedError(ExportError):
+    """A served graph refused one request; ``code`` is TensorFlow's status code (3: invalid argument)."""
+
+    def __init__(self, code: int, rule: str, *, received: object = None, next_step: str = "") -> None:
+        self.code = code
+        super().__init__(rule, received=received, next_step=next_step)
 
 
 def _rebuild(kind: type[TlkerasError], state: dict[str, object]) -> TlkerasError:

@@ -93,14 +93,12 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
     try:
         yield staged
         with disk_errors(target):
-            for path in staged.rglob("*"):
-                if path.is_file():
-                    _sync(path)
+            sync_tree(staged)
             # rename(2) would replace an empty folder of that name silently.
             if target.exists():
                 raise StorageError(f"'{target}' exists already", next_step="Choose another name.")
             staged.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -123,7 +121,15 @@ def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:
     return folder
 
 
-def _sync(path: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Wait until every file and every folder below ``folder``, and itself, are on the disk."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until one file's content, or one folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import ClassifierError, ImageError, TlkerasError
+from tlkeras.errors import ClassifierError, ImageError, StorageError, TlkerasError
 from tlkeras.evaluation.calibration import softmax
 from tlkeras.heads.config import HeadConfig
 from tlkeras.images.resize import check_fit
@@ -132,7 +132,7 @@ class TrainedClassifier:
                     elif failed is not None:
                         failed(index, loaded)
                     else:
-                        raise _named_error(loaded, images[index], index)
+                        raise loaded.of(images[index], index)
                 if rows:
                     yield rows, self.probabilities(self.logits(np.stack(squares)))
 
@@ -151,12 +151,16 @@ class TrainedClassifier:
 
         Raises: StorageError when the folder exists or the disk refuses.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         folder = Path(folder)
         with staged_folder(folder) as staged:
             arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in _named(self.network)}
-            save_file(arrays, staged / WEIGHTS_FILE)
+            try:
+                save_file(arrays, staged / WEIGHTS_FILE)
+            except SafetensorError as error:
+                raise StorageError(f"cannot write '{folder}' ({error})", next_step="Free some space.") from None
             described = {
                 "format": "tlkeras-classifier",
                 "format_version": FORMAT_VERSION,
@@ -215,10 +219,20 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
         head = build_head(config.head, backbone.output_shape[-1], len(config.class_names))
     backbone.name, head.name = "backbone", "head"
     pixels = keras.Input((config.size_px, config.size_px, 3), name="pixels")
+    return keras.Model(pixels, head(features_of(backbone, pixels, config.mirror)), name="classifier")
+
+
+def features_of(backbone: Any, pixels: Any, mirror: bool) -> Any:
+    """Features ``[N, D]`` of pixels ``[N, S, S, 3]``, Keras or TensorFlow tensors, as the head takes them.
+
+    ``mirror``: averaged with the features of the pixels flipped left to right.
+    """
+    import keras
+
     features = backbone(pixels)
-    if config.mirror:
+    if mirror:
         features = (features + backbone(keras.ops.flip(pixels, axis=2))) / 2
-    return keras.Model(pixels, head(features), name="classifier")
+    return features
 
 
 def find(folder: str | Path) -> Path:
@@ -282,11 +296,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _named_error(error: ImageError, image: Any, index: int) -> ImageError:
-    name = f"'{image}'" if isinstance(image, str | Path) else f"image {index}"
-    return ImageError(error.reason, f"{name}: {error.rule}", received=error.received, next_step=error.next_step)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, data, explaining, ideal, info, predicting, robustness, training
+from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -32,6 +32,8 @@ app.command()(explaining.features)
 app.command()(explaining.explain)
 app.command()(attacking.attack)
 app.command()(robustness.robustness)
+app.command()(exporting.export)
+app.command()(exporting.verify)
 app.command()(data.audit)
 app.command()(info.backbones)
 app.command()(info.cache)

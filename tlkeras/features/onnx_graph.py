@@ -5,37 +5,96 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 
 
 def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
-    """Convert a ``tf.function`` with ``signature`` (list of ``tf.TensorSpec``) to an ``onnx.ModelProto``.
+    """Convert a ``tf.function`` with ``signature`` (list of named ``tf.TensorSpec``) to an ``onnx.ModelProto``.
 
-    The converter leaves graph inputs behind that no node reads, which runtimes refuse; they are dropped and
-    the model is checked.
+    Inputs are called as in the signature; outputs by their keys where the function returns a dict.
 
     Raises: ValueError when the converter cannot express the function or the result is not valid ONNX.
     """
     import onnx
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     try:
-        # The converter prints what it optimised; standard output belongs to the commands' own results.
-        with contextlib.redirect_stdout(io.StringIO()):
-            model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
-    # tf2onnx reports what it cannot convert with whichever exception it runs into.
-    except Exception as error:
-        raise ValueError(f"tf2onnx cannot convert the network ({type(error).__name__}: {error})") from error
-    read = {name for node in model.graph.node for name in node.input} | {out.name for out in model.graph.output}
-    kept = [value for value in model.graph.input if value.name in read]
-    del model.graph.input[:]
-    model.graph.input.extend(kept)
-    try:
+        graph_def, inputs, outputs = _frozen(function, signature)
+        with _quiet():
+            model, _ = tf2onnx.convert.from_graph_def(
+                graph_def,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                tensors_to_rename={**inputs, **outputs},
+                opset=OPSET,
+                custom_op_handlers={"Erfc": (_erfc, [])},
+            )
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ValueError(f"tf2onnx wrote a model that is not valid ONNX ({error})") from error
+    # tf2onnx reports what it cannot convert with whichever exception it runs into.
+    except Exception as error:
+        raise ValueError(f"tf2onnx cannot convert the network ({type(error).__name__}: {error})") from error
     return model
+
+
+def _frozen(function: Any, signature: list[Any]) -> tuple[Any, dict[str, str], dict[str, str]]:
+    """The function as a GraphDef without variables, and its inputs and outputs: tensor name -> name in ONNX.
+
+    tf2onnx's own ``from_function`` takes arrays that a layer holds outside of variables (the statistics of a
+    Normalization layer) for inputs of the model; here they are constants, as they should be.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    with _inlined():
+        concrete = tf.function(function.python_function).get_concrete_function(*signature)
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    inputs = {tensor.name: spec.name for tensor, spec in zip(concrete.inputs, signature, strict=False)}
+    structure = concrete.structured_outputs
+    names = sorted(structure) if isinstance(structure, dict) else [f"output_{i}" for i in range(len(frozen.outputs))]
+    outputs = {tensor.name: name for tensor, name in zip(frozen.outputs, names, strict=True)}
+    return frozen.graph.as_graph_def(add_shapes=True), inputs, outputs
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """While a function is traced in here, the functions that it calls become part of its own graph.
+
+    Keras wraps grouped convolutions (ConvNeXt's depthwise ones) in a function that is compiled by XLA, which
+    freezing does not look into; inlined, they are ordinary convolutions.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the converter's prints, which would land among a command's results, and its notes on old interfaces."""
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _erfc(context: Any, node: Any, name: str, arguments: Any) -> None:
+    """Express erfc(x), which ONNX lacks and TensorFlow's exact GELU has, as 1 − erf(x)."""
+    node.type, node.domain = "Erf", ""
+    one = context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+    context.insert_new_node_on_output("Sub", node.output[0], inputs=[one, node.output[0]])

@@ -39,3 +39,17 @@ def as_pixels(image: Any) -> np.ndarray:
             )
         pixels = pixels.astype(np.float32)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[-1] == 1 else pixels
+
+
+def as_uint8(image: Any) -> np.ndarray:
+    """An array or Pillow image (see ``as_pixels``) as uint8 ``[H, W, 3]`` in 0..255.
+
+    Raises: ConfigError as ``as_pixels`` does, and for numbers that are not whole.
+    """
+    pixels = as_pixels(image)
+    if pixels.dtype == np.uint8:
+        return pixels
+    rounded = np.rint(pixels)
+    if not np.array_equal(rounded, pixels):
+        raise ConfigError("image arrays must hold whole numbers in 0..255 here", next_step="Round them to uint8.")
+    return rounded.astype(np.uint8)

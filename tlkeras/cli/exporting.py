@@ -1,0 +1,135 @@
+"""``tlkeras export`` and ``tlkeras verify``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+
+ImagesOption = Annotated[
+    list[str] | None,
+    typer.Option("--images", help="Photos, folder or pattern to check on, or demo; may be given more than once."),
+]
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder of models; the export becomes TO/NAME/NUMBER.")],
+    name: Annotated[str | None, typer.Option(help="Name of the model; the run's own by default.")] = None,
+    formats: Annotated[str, typer.Option(help="saved_model, onnx and web, with commas between.")] = "saved_model,onnx",
+    signature: Annotated[
+        str, typer.Option(help="What the SavedModel's serving_default takes: pixels or image_bytes.")
+    ] = "pixels",
+    top_k: Annotated[int | None, typer.Option(help="Classes listed in an answer; 5, or all, by default.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Also write the ONNX file with weights of 16 bits.")] = False,
+    images: ImagesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a classifier for TensorFlow Serving, ONNX Runtime and browsers, once all answer as Python does."""
+    from tlkeras.errors import ParityError
+
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.export.publish import ExportConfig
+        from tlkeras.export.publish import export as publish
+        from tlkeras.export.samples import samples_for
+        from tlkeras.trained import TrainedClassifier, find
+
+        found = find(run)  # a wrong directory or option is told at once, before TensorFlow is loaded
+        folder = to / _model_name(name, run, found)
+        config = ExportConfig(
+            formats=tuple(part.strip() for part in formats.split(",")), signature=signature, top_k=top_k, half=half
+        )
+        samples = samples_for(images, run=run, reporter=terminal)
+        try:
+            published = publish(TrainedClassifier.load(run), folder, samples, config, reporter=terminal)
+        except ParityError as error:
+            _show_failure(error, {"published": False, "parity": error.report}, error.report, as_json)
+            raise
+    if as_json:
+        print_json(published.to_json())
+        return
+    _print_parity(published.parity.to_json())
+    print(f"published: {published.folder}   ({published.bytes / 1e6:,.1f} MB, {published.seconds:.1f} s)")
+    print(f"next: tlkeras verify {published.folder}")
+
+
+def verify(
+    version: Annotated[Path, typer.Argument(help="Folder of a published version, DIR/NAME/NUMBER.")],
+    images: ImagesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare a published version with its manifest, byte by byte, and repeat the check; exit code 1 if it fails."""
+    from tlkeras.errors import ParityError
+
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.export.manifest import read_manifest
+        from tlkeras.export.publish import verify as check
+        from tlkeras.export.samples import samples_for
+
+        read_manifest(version)  # a wrong folder is told at once
+        samples = samples_for(images, reporter=terminal)
+        try:
+            parity = check(version, samples, reporter=terminal)
+        except ParityError as error:
+            _show_failure(error, {"folder": str(version), "passed": False, **error.report}, error.report, as_json)
+            raise
+    if as_json:
+        print_json({"folder": str(version), "intact": True, **parity.to_json()})
+        return
+    _print_parity(parity.to_json())
+    print(f"verified: {version} is what was published, and answers as Python does")
+
+
+def _model_name(name: str | None, run: Path, found: Path) -> str:
+    """The name of the model's folder, which is also what servers call it.
+
+    Raises: ConfigError for a name that would not do in a path and in a URL.
+    """
+    from tlkeras.errors import ConfigError
+
+    if name is None:
+        resolved = run.resolve()
+        name = resolved.parent.name if found.resolve() == resolved and resolved.name == "classifier" else resolved.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(
+            "a model's name takes letters, digits, '.', '_' and '-', a letter or digit first",
+            received=f"'{name}'",
+            next_step="Choose another --name.",
+        )
+    return name
+
+
+def _show_failure(error: Any, described: dict[str, Any], report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({**described, "error": str(error)})
+    elif "checks" in report:
+        _print_parity(report)
+
+
+def _print_parity(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(
+        "runtime", "asked for", title=f"The same answers as Python's: {report['images']}", title_justify="left"
+    )
+    for column in ("batch", "images", "largest difference", "allowed", "other class", "ties", "images/s"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for row in report["checks"]:
+        difference = "not finite" if row["difference"] is None else f"{row['difference']:.1e}"
+        rate = f"{row['images'] / row['seconds']:,.0f}" if row["seconds"] > 0 else ""
+        table.add_row(
+            *(row["runtime"], row["asked"], str(row["batch"]), str(row["images"]), difference),
+            *(f"{row['tolerance']:.0e}", str(len(row["disagreements"])), str(row["ties"]), rate),
+            "passed" if row["passed"] else "FAILED",
+        )
+    print_tables([table])
+    if report["left_out"]:
+        names = ", ".join(report["left_out"][:5]) + (" …" if len(report["left_out"]) > 5 else "")
+        print(f"left out, because a served graph does not decode them: {len(report['left_out'])} ({names})")
