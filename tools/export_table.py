@@ -1,10 +1,11 @@
 """Hold one backbone of every family to the export's gate in every runtime, and write docs/export-parity.md.
 
-    python tools/export_table.py [--to docs/export-parity.md] [--part FILE] [backbone …]
+    python -m tools.export_table [--to docs/export-parity.md] [--part FILE] [backbone …]
 
-ImageNet weights are used where they are at hand (KERAS_HOME). Random weights are drawn and then brought to life on
-the drawn pictures: left as they are, most networks shrink every image to the same features, whose comparison proves
-nothing. With --part, finished rows are kept in FILE, and an interrupted run goes on from there.
+ImageNet weights are used where they are at hand (KERAS_HOME), at their own size. Random weights are those of
+tests/networks.py, through which a signal reaches the end: left as they are drawn, most networks shrink every image
+to the same features, whose comparison proves nothing. With --part, finished rows are kept in FILE, and an interrupted
+run goes on from there.
 """
 
 from __future__ import annotations
@@ -38,57 +39,24 @@ BACKBONES = (
 )
 RUNTIMES = ("C++ loader", "ONNX Runtime", "OpenVINO")
 CLASSES = tuple(f"class {number}" for number in range(10))
-_CALIBRATION_IMAGES = 16
+# Random weights have no size of their own; a small one shows the same operations.
+RANDOM_SIZE_PX = 96
+PICTURES_STEP = 2  # every second picture sets the statistics of random networks
 
 
 def classifier_on(name: str, samples: Samples) -> tuple[Any, str]:
     """A classifier of ten classes with logits that differ from image to image, and where its weights come from."""
-    import keras
-
+    from tests.networks import classifier_of, lively_network
     from tlkeras import backbones
     from tlkeras.data.pipeline import fitted_pixels
-    from tlkeras.heads.config import HeadConfig
-    from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
-    keras.utils.set_random_seed(0)
     row = backbones.get(name)
-    weights = "imagenet" if backbones.locate(row.weights).is_file() else "none"
-    backbone = backbones.build(row, weights)
-    pixels = np.stack([fitted_pixels(image.read(), row.size_px, "stretch") for image in samples.images])
-    if weights == "none":
-        bring_to_life(backbones.application(backbone), backbone, pixels[:_CALIBRATION_IMAGES])
-    features = backbone.predict(pixels, batch_size=8, verbose=0).astype(np.float64)
-    config = ClassifierConfig(
-        name, row.size_px, "stretch", False, HeadConfig(), CLASSES, 1.0, backbones.weights_sha256(backbone)
-    )
-    network = build_network(config, backbone)
-    set_head(network.get_layer("head"), features)
-    return TrainedClassifier(config, network), "ImageNet" if weights == "imagenet" else "random"
-
-
-def bring_to_life(application: Any, backbone: Any, pixels: np.ndarray) -> None:
-    """Let batch normalisation take its statistics from real pictures, and open ConvNeXt's residual branches."""
-    import keras
-
-    layers = application._flatten_layers(include_self=False)
-    normalisations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in normalisations:
-        layer.momentum = 0.0
-    if normalisations:
-        backbone(pixels, training=True)
-    for layer in application._flatten_layers(include_self=False):
-        if type(layer).__name__ == "LayerScale":
-            layer.gamma.assign(np.full(layer.gamma.shape, 0.3, np.float32))
-
-
-def set_head(head: Any, features: np.ndarray) -> None:
-    """Random logits with mean 0 and standard deviation 2 over these features ``[N, D]``."""
-    kernel, bias = head.weights
-    drawn = np.random.default_rng(0).normal(size=kernel.shape)
-    logits = features @ drawn
-    drawn *= 2 / logits.std(axis=0)
-    kernel.assign(drawn)
-    bias.assign(-(features @ drawn).mean(axis=0))
+    pretrained = backbones.locate(row.weights).is_file()
+    size_px = row.size_px if pretrained else RANDOM_SIZE_PX
+    pictures = np.stack([fitted_pixels(image.read(), size_px, "stretch") for image in samples.images])
+    pictures = pictures[::PICTURES_STEP]
+    backbone = backbones.build(row) if pretrained else lively_network(name, size_px, pictures)
+    return classifier_of(backbone, name, CLASSES, pictures), "ImageNet" if pretrained else "random"
 
 
 def row_of(name: str, samples: Samples) -> dict[str, Any]:
@@ -142,15 +110,15 @@ def page(rows: list[dict[str, Any]], count: int) -> str:
     lines = [
         "# The same answers in every runtime",
         "",
-        "Written by `make export-table` (`tools/export_table.py`); not edited by hand.",
+        "Written by `make export-table` (`python -m tools.export_table`); not edited by hand.",
         "",
         f"One backbone of each of {len(rows)} families, each with a head of ten classes, went through the gate that",
         f"`tlkeras export` applies: {count} files of many sizes and formats, from their bytes, at batch 1 and 7,",
         "answered by Python's `predict` and by three runtimes. Δp is the largest difference of a probability from",
         "Python's; 1e-4 is allowed. “Same class” counts answers over all batch sizes, and for the C++ loader over",
         f"files and pixels; “s” is the time for {count} pictures in batches of 7, resize included. ImageNet weights",
-        "where they were at hand, else random ones whose batch normalisation was set on the pictures, so that logits differ",
-        "from picture to picture. The machine had 2 cores and much other work to do: take seconds as rough.",
+        "at their own size where they were at hand, else random ones through which a signal reaches the end. The",
+        "machine had 2 cores and much other work to do: take seconds as rough.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),

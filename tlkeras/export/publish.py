@@ -99,11 +99,12 @@ def export(
     top_k = min(DEFAULT_TOP_K, len(trained.class_names)) if config.top_k is None else config.top_k
     check_top_k(top_k, len(trained.class_names))
     with staged_version(Path(folder).absolute()) as staged:
-        for name in FORMATS:
-            if name in config.formats:
-                begun = time.perf_counter()
+        wanted = [name for name in FORMATS if name in config.formats]
+        with reporter.step("write", "formats") as progress:
+            for done, name in enumerate(wanted):
+                progress(done, len(wanted))
                 _WRITERS[name](trained, staged, config, top_k)
-                reporter.say(f"{name} written in {time.perf_counter() - begun:.1f} s")
+                progress(done + 1, len(wanted))
         write_bytes(staged / LABELS_FILE, labels_text(trained).encode())
         trained.save(staged / CLASSIFIER_FOLDER)
         reporter.say(f"checking on {samples.origin}")

@@ -21,6 +21,7 @@ from tlkeras.progress import Reporter, Silent
 _T = TypeVar("_T")
 
 AT_LEAST = 32
+SPLITS_FILE = "splits.csv"
 _DRAWN_PER_CLASS = 10
 # Where a run has too few validation photos, those of its other splits are the next best.
 _SPLITS = ("validation", "test", "train")
@@ -112,7 +113,8 @@ def drawn_samples() -> list[Sample]:
 
 def _take_from_run(run: Path, chosen: list[Sample], left_out: list[str]) -> str:
     """Take photos of a run's splits until there are enough; returns where they came from."""
-    table = run / "splits.csv"
+    # Of a run, or of the run whose classifier folder this is.
+    table = (run.parent if run.name == "classifier" else run) / SPLITS_FILE
     if not table.is_file():
         return ""
     with table.open(newline="", errors="surrogateescape") as file:

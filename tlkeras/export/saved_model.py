@@ -31,6 +31,8 @@ BATCHING_FILE = "batching_params.pbtxt"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _WARM_UP_PX = 48
 
+_Answering = Callable[[Any], dict[str, Any]]
+
 
 def write_saved_model(
     trained: TrainedClassifier, folder: Path, *, default_signature: str = "pixels", top_k: int
@@ -48,9 +50,10 @@ def write_saved_model(
     if default_signature not in SIGNATURES:
         raise unknown("signature", default_signature, SIGNATURES)
     check_top_k(top_k, len(trained.class_names))
+    answer = _answering(trained, top_k)
     served = {
-        "pixels": (_from_pixels(trained, top_k), tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")),
-        "image_bytes": (_from_bytes(trained, top_k), tf.TensorSpec([None], tf.string, name="image_bytes")),
+        "pixels": (_from_pixels(trained, answer), tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")),
+        "image_bytes": (_from_bytes(trained, answer), tf.TensorSpec([None], tf.string, name="image_bytes")),
     }
     archive = keras.export.ExportArchive()
     archive.track(trained.network)
@@ -80,40 +83,45 @@ def labels_text(trained: TrainedClassifier) -> str:
     return "".join(f"{name}\n" for name in trained.class_names)
 
 
-def _answers(trained: TrainedClassifier, fitted: Any, top_k: int) -> dict[str, Any]:
+def _answering(trained: TrainedClassifier, top_k: int) -> _Answering:
+    """Fitted pixels to answers, as one function that all signatures call: the network is traced and stored once."""
     import tensorflow as tf
 
-    found = answers(trained, fitted, top_k)
-    return {**found, "classes": tf.gather(tf.constant(trained.class_names), found["class_indices"])}
+    def answer(fitted: Any) -> dict[str, Any]:
+        found = answers(trained, fitted, top_k)
+        return {**found, "classes": tf.gather(tf.constant(trained.class_names), found["class_indices"])}
+
+    size_px = trained.config.size_px
+    return tf.function(answer, input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32)])
 
 
-def _from_pixels(trained: TrainedClassifier, top_k: int) -> Callable[[Any], dict[str, Any]]:
+def _from_pixels(trained: TrainedClassifier, answer: _Answering) -> _Answering:
     from tlkeras.images.graph import fit_to_square
 
-    def answer(pixels: Any) -> dict[str, Any]:
+    def from_pixels(pixels: Any) -> dict[str, Any]:
         pixels = _not_empty(pixels, "pixels must hold at least one image with at least one row and column")
-        return _answers(trained, fit_to_square(pixels, trained.config.size_px, trained.config.fit), top_k)
+        return answer(fit_to_square(pixels, trained.config.size_px, trained.config.fit))
 
-    return answer
+    return from_pixels
 
 
-def _from_bytes(trained: TrainedClassifier, top_k: int) -> Callable[[Any], dict[str, Any]]:
+def _from_bytes(trained: TrainedClassifier, answer: _Answering) -> _Answering:
     import tensorflow as tf
 
     from tlkeras.images.graph import decode, fit_to_square
 
     size_px, fit = trained.config.size_px, trained.config.fit
 
-    def answer(image_bytes: Any) -> dict[str, Any]:
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
         image_bytes = _not_empty(image_bytes, "image_bytes must hold at least one image file")
         fitted = tf.map_fn(
             lambda data: fit_to_square(decode(data), size_px, fit),
             image_bytes,
             fn_output_signature=tf.TensorSpec([size_px, size_px, 3], tf.float32),
         )
-        return _answers(trained, fitted, top_k)
+        return answer(fitted)
 
-    return answer
+    return from_bytes
 
 
 def _not_empty(batch: Any, rule: str) -> Any:

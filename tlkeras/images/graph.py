@@ -119,10 +119,12 @@ def _inside(first: Tensor, count: Tensor, size_px: int) -> Tensor:
 
 
 def _axis_weights(n: Tensor, lo: Tensor, hi: Tensor, first: Tensor, count: Tensor, size_px: int) -> Tensor:
-    scale = (hi - lo) / count
-    centre = lo + (tf.range(size_px, dtype=tf.float32) - first + 0.5) * scale
+    # In the very steps of ScaleAndTranslate's kernel: rounded otherwise, pixels would differ ten times as much.
+    enlargement = count / (hi - lo)
+    scale = 1.0 / enlargement
+    centre = (tf.range(size_px, dtype=tf.float32) + 0.5) * scale - scale * (first - lo * enlargement)
     samples = tf.cast(tf.range(n), tf.float32) + 0.5
-    weights = tf.nn.relu(1.0 - tf.abs(samples[None, :] - centre[:, None]) / tf.maximum(scale, 1.0))
+    weights = tf.nn.relu(1.0 - tf.abs(samples[None, :] - centre[:, None]) * (1.0 / tf.maximum(scale, 1.0)))
     weights *= _inside(first, count, size_px)[:, None]
     return weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1e-6)
 
