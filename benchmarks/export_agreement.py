@@ -4,9 +4,9 @@
     tlkeras export RUN --to MODELS --name cats --formats saved_model,onnx,web --half
     python -m benchmarks.export_agreement MODELS/cats/1 [--photos 500] [--browser-photos 20]
 
-The photos are those of cats_vs_dogs/test, cat and dog in turn; the run has not learned from them. Node needs its packages
-(``npm ci --ignore-scripts`` in export/node), the browser Chromium; what is missing is named and left out. Ends with 1 when
-a runtime puts another class first or is further off than it may be.
+The photos are those of cats_vs_dogs/test, cat and dog in turn; the run has not learned from them. Node needs its
+packages (``npm ci --ignore-scripts`` in export/node), the browser Chromium; what is missing is named and left out.
+Ends with 1 when a runtime puts another class first or is further off than it may be.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def browser(version: Path) -> Iterator[Answer]:
 
 @contextlib.contextmanager
 def in_process(opened: Callable[[], contextlib.AbstractContextManager]) -> Iterator[Answer]:
-    """An engine of the parity check: files where it decodes them itself, else the pixels of one photo after the other."""
+    """An engine of the parity check: given files where it decodes them itself, else the pixels of each photo."""
     from tlkeras.images.decode import decode, read_bytes
 
     with opened() as runtime:
