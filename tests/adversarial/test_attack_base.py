@@ -79,13 +79,11 @@ def test_budgets_below_the_closed_form_fail_and_above_it_succeed(oracles, method
     steps = {"fgsm": 1, "square": 300}.get(method, 30)
     for index, image in enumerate(pixels):
         smallest = oracle.model.smallest(image, norm)
+        # Among five classes the loss does not point straight at the nearest; random search only comes near.
+        enough = smallest * (3 if method == "square" else 1.15 if name == "linear" else 1.001)
         # L∞ budgets act as whole numbers, because the result is rounded to 8 bits.
         below = np.ceil(smallest) - 1 if norm == "linf" else 0.98 * smallest
-        above = np.ceil(smallest + 0.01) if norm == "linf" else 1.03 * smallest
-        if name == "linear":
-            above *= 1.1
-        if method == "square":
-            above *= 3  # random search comes near, not to it
+        above = np.ceil(enough) if norm == "linf" else 1.03 * enough
         one, goal = pixels[index : index + 1], Goal(labels[index : index + 1])
         assert make(method, norm=norm, epsilon_255=above, steps=steps).run(oracle, one, goal).success.all()
         assert not make(method, norm=norm, epsilon_255=below, steps=steps).run(oracle, one, goal).success.any()

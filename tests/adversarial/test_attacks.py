@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.networks import small_network
 from tests.pictures import encode, photo
 from tlkeras.adversarial import norms
 from tlkeras.adversarial.attacks import Attacker, attack, make, smallest_epsilon
@@ -19,11 +18,19 @@ from tlkeras.images.png import png_bytes
 
 
 def random_target(name="tiny", seed=1, classes=("apple", "pear", "plum", "fig")):
-    """A random network whose classes lie close together, so that small changes do."""
-    network = small_network(32)
+    """A small random network with smooth bends, whose boundaries lie some pixel units away."""
     keras.utils.set_random_seed(seed)
-    logits = keras.layers.Dense(len(classes))(network.output)
-    return Target(name, "mobilenet_0.25", keras.Model(network.input, logits), classes, 32, "crop", temperature=2.0)
+    network = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Rescaling(1 / 64, offset=-2.0),
+            keras.layers.Conv2D(12, 5, strides=3, activation="tanh"),
+            keras.layers.Conv2D(16, 3, strides=2, activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(len(classes)),
+        ]
+    )
+    return Target(name, "tiny", network, classes, 32, "crop", temperature=2.0)
 
 
 @pytest.fixture(scope="module")
