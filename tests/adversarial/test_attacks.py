@@ -115,7 +115,8 @@ def test_full_size_changes_the_photo_itself(full_size, photos):
     np.testing.assert_allclose(target.probabilities(fitted), result.probabilities_after, atol=1e-4)
     # Only the middle square is seen, so only there something changes.
     change = np.abs(result.adversarial.astype(int) - result.original)
-    assert change[:, :, :8].max() <= 8
+    assert not change[:, :, :8].any()
+    assert not change[:, :, -8:].any()
     assert change[:, :, 12:-12].max() > 0
 
 
@@ -167,7 +168,7 @@ def test_a_trained_classifier_is_attacked_by_its_own_class_names(run_folder, pho
         ([], {}, DataError, "at least one image"),
         (["absent.png"], {}, ImageError, "no such image file"),
         ([np.zeros((4, 4))], {"to": "aple"}, ConfigError, "did you mean 'apple'"),
-        ([np.zeros((4, 4))], {"to": 7}, ConfigError, "0..3"),
+        ([np.zeros((4, 4))], {"to": 7}, ConfigError, r"0\.\.3"),
         ([np.zeros((4, 4))], {"labels": [0, 1]}, DataError, "1 images need as many labels"),
         ([np.full((4, 4), 0.5)], {}, ConfigError, "unscaled"),
         ([np.zeros((4, 4))], {"method": "pgdd"}, ConfigError, "unknown method"),
