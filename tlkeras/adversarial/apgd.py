@@ -27,23 +27,15 @@ class APGD(Attack):
     """APGD (Croce & Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of … Attacks").
 
     With loss "ce" it is APGD-CE; "dlr" (see ``APGDDLR``) and "margin" work as well.
-
-    first_step: length of the first steps, as a share of epsilon; by default the paper's 2 from 100 steps on.
     """
 
     loss: str = "ce"
-    first_step: float | None = None
 
     name: ClassVar[str] = "apgd-ce"
 
     def check(self, classes: int, targeted: bool) -> None:
         """Raise ConfigError when the loss is unknown or the network has too few classes for it."""
         check_loss(self.loss, classes, targeted)
-
-    @property
-    def first_share(self) -> float:
-        """The length of the first steps as a share of epsilon."""
-        return self.first_step if self.first_step is not None else 2.0
 
     @cached_property
     def checkpoints(self) -> tuple[int, ...]:
@@ -71,7 +63,7 @@ class APGD(Attack):
             "best_gradient": tf.zeros_like(pixels),
             "best_loss": nothing,
             "last_loss": tf.fill([count], np.inf),  # the first evaluation improves on nothing
-            "length": tf.fill([count], self.first_share * self.radius_255),
+            "length": tf.fill([count], 2.0 * self.radius_255),
             "improved": zero,  # steps since the last checkpoint that raised the loss
             "length_was_halved": tf.ones([count], tf.bool),
             "best_at_checkpoint": nothing,
