@@ -81,13 +81,17 @@ def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
 
 
 def test_a_folder_that_failed_leaves_no_parents_behind(tmp_path):
-    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "a/b/c") as staged:
-        (staged / "file").write_text("x")
-        raise KeyboardInterrupt
+    def fail():
+        with staged_folder(tmp_path / "a/b/c") as staged:
+            (staged / "file").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "a").mkdir()
-    with pytest.raises(KeyboardInterrupt), staged_folder(tmp_path / "a/b/c"):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert [path.name for path in tmp_path.rglob("*")] == ["a"]
 
 
