@@ -27,7 +27,7 @@ def test_nothing_is_changed_by_default():
         ((ONE, ZERO, ZERO, ZERO, -ONE), PHOTO[:, :, ::-1]),
         ((ONE, ZERO, 4 * ONE, ZERO, ONE), np.concatenate([PHOTO[:, :, 4:], PHOTO[:, :, :-5:-1]], axis=2)),
         ((ONE, ZERO, ZERO, 4 * ONE, ONE), np.concatenate([PHOTO[:, 4:], PHOTO[:, :-5:-1]], axis=1)),
-        ((ONE, np.pi / 2 * ONE, ZERO, ZERO, ONE), np.rot90(PHOTO, 1, axes=(2, 1))),
+        ((ONE, np.pi / 2 * ONE, ZERO, ZERO, ONE), np.rot90(PHOTO, 1, axes=(1, 2))),
     ],
     ids=["as it is", "mirrored", "moved right", "moved down", "a quarter turn"],
 )

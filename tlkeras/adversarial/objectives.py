@@ -7,8 +7,6 @@ An objective gives one number for each image of a batch, from what the network s
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -232,24 +230,17 @@ class StrangeStatistics(Objective):
         return total / len(self.names)
 
 
-def strange_statistics(network: Any, *, share: float = 1.0, seen_in: Any | None = None) -> StrangeStatistics | None:
+def strange_statistics(network: Any, *, seen_in: Any | None = None) -> StrangeStatistics | None:
     """The distance from training photos by a network's own batch normalisations, or None where it has none.
 
-    ``network``: from ``backbones.build``, or a classifier's. ``share``: how much of all numbers to look at, 0..1;
-    the smallest layers are taken first, because they say as much for less work. ``seen_in``: the network that will be
-    looked at, if it is not this one: one from ``fold_batch_norm``, whose convolutions give what the batch
-    normalisations behind them gave.
+    ``network``: from ``backbones.build``, or a classifier's. ``seen_in``: the network that will be looked at, if it
+    is not this one: one from ``fold_batch_norm``, whose convolutions give what the batch normalisations behind
+    them gave.
     """
     inner = application(network)
     rows = [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
     if not rows:
         return None
-    sizes = sorted(math.prod(row.shape) for row in rows)
-    allowed = share * sum(sizes)
-    largest = max(
-        [size for size, total in zip(sizes, itertools.accumulate(sizes), strict=True) if total <= allowed] or sizes[:1]
-    )
-    rows = [row for row in rows if math.prod(row.shape) <= largest]
     means, spreads = [], []
     for row in rows:
         layer = inner.get_layer(row.name)

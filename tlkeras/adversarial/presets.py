@@ -27,8 +27,7 @@ class Preset:
     """All settings of a run.
 
     tv: weight of the total variation that is subtracted. statistics: weight of the distance from photos'
-    statistics inside the network, measured in ``statistics_share`` of it; without effect in networks that have no
-    batch normalisation.
+    statistics inside the network; without effect in a network that has no batch normalisation.
     """
 
     mode: str
@@ -37,7 +36,6 @@ class Preset:
     ascent: Ascent
     tv: float
     statistics: float = 0.0
-    statistics_share: float = 0.3
 
     def with_variation(self, objective: Objective) -> Objective:
         """The objective minus the weighted total variation."""
@@ -50,7 +48,7 @@ class Preset:
         """
         if not self.statistics:
             return ClassLogit()
-        strange = strange_statistics(target.network, share=self.statistics_share, seen_in=seen_in)
+        strange = strange_statistics(target.network, seen_in=seen_in)
         return ClassLogit() - self.statistics * strange if strange else ClassLogit()
 
     def to_json(self) -> dict[str, Any]:
@@ -62,15 +60,15 @@ _FOURIER = Preset(
     mode=FOURIER,
     held=Fourier(),
     transforms=Transforms(jitter=0.05, turn_degrees=12.0, scale=(0.85, 1.25)),
-    ascent=Ascent(ADAM, rate=0.1, steps=128),
-    tv=30.0,
-    statistics=60.0,
+    ascent=Ascent(ADAM, rate=0.12, steps=160),
+    tv=20.0,
+    statistics=40.0,
 )
 _PIXELS = Preset(
     mode=PIXELS,
     held=Pixels(),
     transforms=Transforms(),
-    ascent=Ascent(GRADIENT, rate=10.0, steps=128),
+    ascent=Ascent(GRADIENT, rate=10.0, steps=160),
     tv=1000.0,
 )
 
