@@ -181,6 +181,20 @@ def test_restarts_help_where_one_start_fails():
     assert 0 < few < many
 
 
+def test_apgd_is_no_worse_than_pgd_and_the_black_box_no_better():
+    oracle = Oracle(Smooth(seed=5))
+    pixels = images(24, seed=9)
+    goal = Goal(said(oracle.model, pixels))
+
+    def fooled(method, **options):
+        return make(method, **options).run(oracle, pixels, goal).success.sum()
+
+    for epsilon_255 in (5.0, 9.0):
+        budget = {"norm": "l2", "epsilon_255": epsilon_255, "steps": 20}
+        assert 0 < fooled("pgd", **budget) <= fooled("apgd-ce", **budget) < 24
+    assert fooled("square", epsilon_255=1.0, steps=60) < fooled("pgd", epsilon_255=1.0)
+
+
 def test_another_seed_starts_elsewhere():
     oracle = Oracle(Smooth())
     pixels = images(3)
