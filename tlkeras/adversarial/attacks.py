@@ -88,7 +88,7 @@ class Attacker:
         images: Sequence[Any] | np.ndarray,
         method: str | Attack = "pgd",
         *,
-        to: str | int | Sequence[str | int] | None = None,
+        to: str | int | Sequence[str | int] | np.ndarray | None = None,
         labels: Sequence[str | int] | np.ndarray | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
