@@ -1,6 +1,6 @@
-"""How well the attacks work, on real photos and MobileNetV2 with ImageNet weights; prints as it goes.
+"""How well the attacks work, on real photos and a network with ImageNet weights; prints as it goes.
 
-    python -m benchmarks.attack_quality [--images 100] [--part dog] [--part targeted] …
+    python -m benchmarks.attack_quality [--backbone mobilenet_v2] [--images 100] [--part dog] [--part targeted] …
 
 dog: the lesson's dog becomes a Siamese cat: the smallest L∞ epsilon that works, and what MobileNet 0.75 says.
 targeted: PGD-20 towards a class drawn at random, epsilon 4.
@@ -47,8 +47,8 @@ def dog(attacker: Any, options: argparse.Namespace) -> None:
         rows.append(
             [words, f"{result.linf_255[0]:.0f}", int(result.steps[0]), bool(result.success[0]), said, before, after]
         )
-    header = ["dog → Siamese cat", "L∞ of 255", "steps", "success", "MobileNetV2 after"]
-    print_table([*header, "MobileNet 0.75 before", "after"], rows)
+    header = ["dog → Siamese cat", "L∞ of 255", "steps", "success", "after"]
+    print_table([*header, "MobileNet 0.75 before", "MobileNet 0.75 after"], rows)
 
 
 def other_row(verdicts: Any, when: str) -> str:
@@ -65,7 +65,7 @@ def targeted(attacker: Any, options: argparse.Namespace) -> None:
     result = attacker.attack(pixels, PGD(epsilon_255=4, steps=STEPS), to=wanted, labels=labels)
     print_table(
         ["PGD-20 → random class, ε 4", "success", "rate", "mean steps", "seconds"],
-        [["MobileNetV2", f"{result.success.sum()} of {result.attacked.sum()}", f"{result.success_rate:.4f}",
+        [[attacker.target.name, f"{result.success.sum()} of {result.attacked.sum()}", f"{result.success_rate:.4f}",
           f"{result.steps.mean():.2f}", f"{result.seconds:.1f}"]],
     )  # fmt: skip
 
@@ -141,11 +141,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--part", action="append", choices=list(PARTS))
+    parser.add_argument("--backbone", default="mobilenet_v2")
     options = parser.parse_args()
     assets()
     from tlkeras.adversarial import Attacker
 
-    attacker = Attacker("mobilenet_v2")
+    attacker = Attacker(options.backbone)
+    print(f"{options.backbone}\n", flush=True)
     for name in options.part or PARTS:
         started = time.perf_counter()
         PARTS[name](attacker, options)

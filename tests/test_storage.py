@@ -80,6 +80,21 @@ def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
     assert cache_root().name == "tlkeras"
 
 
+def test_a_folder_that_failed_leaves_no_parents_behind(tmp_path):
+    def fail():
+        with staged_folder(tmp_path / "a/b/c") as staged:
+            (staged / "file").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+
+
 def test_a_new_folder_is_never_one_that_is_there(tmp_path):
     assert new_folder(None, tmp_path / "ideal", "runs/pets-1") == tmp_path / "ideal/pets-1-1"
     (tmp_path / "ideal/pets-1-1").mkdir(parents=True)

@@ -88,6 +88,7 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    new_parents = [parent for parent in staged.parents if not parent.exists()]
     with disk_errors(target):
         staged.mkdir(parents=True)
     try:
@@ -101,6 +102,11 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
             sync(target.parent)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        if not target.exists():
+            for parent in new_parents:
+                # Another process may have put something there meanwhile.
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
 
 
 def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:

@@ -24,7 +24,7 @@ def test_rounding_stays_in_the_linf_ball(original, epsilon_255):
     assert norms.inside(rounded, original, "linf", epsilon_255).all()
 
 
-@pytest.mark.parametrize("scale", [0.1, 0.4, 3.0])
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
 def test_rounding_in_l2_keeps_changes_below_a_half_alive(original, scale):
     change = change_of(scale)
     epsilon_255 = float(np.linalg.norm(change[0])) * 1.05

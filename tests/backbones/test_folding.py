@@ -30,7 +30,13 @@ def norms_of(network):
 
 
 @pytest.mark.parametrize(
-    ("name", "left"), [("mobilenet_0.25", 0), ("mobilenet_v2_0.35", 0), ("resnet50_v2", 17), ("efficientnet_b0", 0)]
+    ("name", "left"),
+    [
+        ("mobilenet_0.25", 0),
+        ("mobilenet_v2_0.35", 0),
+        pytest.param("resnet50_v2", 17, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_folded_backbones_compute_the_same(name, left):
     keras.utils.set_random_seed(0)
@@ -41,7 +47,7 @@ def test_folded_backbones_compute_the_same(name, left):
     pixels = tf.constant(np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)), tf.float32)
     expected = network(pixels, training=False).numpy()
     assert np.abs(expected).max() > 1e-3
-    np.testing.assert_allclose(folded(pixels, training=False), expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(folded(pixels, training=False), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
 
 
 def test_a_classifier_with_both_views_is_folded():

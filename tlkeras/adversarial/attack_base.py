@@ -183,7 +183,7 @@ class Attack(ABC):
     ) -> None:
         """One start and its steps for the images ``rows``; fills ``best`` and ``margins`` in place."""
         state = self._bounded(self.start(oracle, batch), batch)
-        kept = Strongest(batch, rows, self.norm if self.minimal else None)
+        kept = Strongest(batch, self.norm if self.minimal else None)
         for index in range(self.steps + 1):
             pixels = state["pixels"]
             if index < self.steps:
@@ -193,27 +193,19 @@ class Attack(ABC):
                 logits = oracle.logits(pixels)
             scores = np.asarray(logits)
             best.raw_success[rows] |= batch.goal.reached(scores)
-            staying = self._settle(oracle, batch, rows, pixels, scores, originals, best)
-            if not self.stop_early:
-                kept.note(rows, batch, pixels, scores)
             best.steps[rows] += index < self.steps
-            staying &= self.unfinished(state, len(rows))
+            if not self.stop_early:
+                kept.note(pixels, scores)
+                continue
+            staying = self._settle(oracle, batch, rows, pixels, scores, originals, best)
             if not staying.all():
                 chosen = np.flatnonzero(staying)
                 rows, batch = rows[chosen], batch.of(chosen)
                 pixels = tf.gather(pixels, chosen)
                 state = {name: tf.gather(value, chosen) for name, value in state.items()}
             if not len(rows):
-                break
-        if not self.stop_early:
-            rows, pixels, batch = kept.rows, kept.pixels, kept.batch
-        if len(rows):
-            self._finish(oracle, batch, rows, pixels, originals, best, margins)
-
-    def unfinished(self, state: State, count: int) -> np.ndarray:
-        """Which images the attack itself still works on, bool ``[count]``."""
-        del state
-        return np.ones(count, bool)
+                return
+        self._finish(oracle, batch, rows, pixels if self.stop_early else kept.pixels, originals, best, margins)
 
     def _bounded(self, state: State, batch: Batch) -> State:
         pixels = norms.project(state["pixels"], batch.original, self.norm, self.budget_255)
@@ -231,8 +223,6 @@ class Attack(ABC):
     ) -> np.ndarray:
         """Images whose rounded version does it are done; which stay is returned, bool ``[n]``."""
         staying = np.ones(len(rows), bool)
-        if not self.stop_early:
-            return staying
         candidates = np.flatnonzero(batch.goal.reached(scores))
         if len(candidates):
             rounded = self.rounded(oracle, tf.gather(pixels, candidates).numpy(), originals[rows[candidates]],
@@ -274,23 +264,22 @@ class Attack(ABC):
 class Strongest:
     """The best that each image has been so far: furthest beyond the boundary, or beyond it by the smallest change."""
 
-    def __init__(self, batch: Batch, rows: np.ndarray, smallest_in: str | None) -> None:
+    def __init__(self, batch: Batch, smallest_in: str | None) -> None:
         """``smallest_in``: the norm of which the smallest is the best, or None."""
-        self.batch, self.rows, self.smallest_in = batch, rows, smallest_in
+        self.batch, self.smallest_in = batch, smallest_in
         self.pixels = batch.original
-        self._scores = np.full(len(rows), -np.inf)
-        self._place = {int(row): place for place, row in enumerate(rows)}
+        self._scores = np.full(len(batch.numbers), -np.inf)
 
-    def note(self, rows: np.ndarray, batch: Batch, pixels: Tensor, logits: np.ndarray) -> None:
-        """Compare with where the images ``rows`` stand now."""
-        score = batch.goal.margin(logits).astype(np.float64)
+    def note(self, pixels: Tensor, logits: np.ndarray) -> None:
+        """Compare with where the images stand now."""
+        score = self.batch.goal.margin(logits).astype(np.float64)
         if self.smallest_in is not None:
-            length = np.asarray(norms.lengths(pixels - batch.original, self.smallest_in), np.float64)
+            length = np.asarray(norms.lengths(pixels - self.batch.original, self.smallest_in), np.float64)
             # Any success goes before any failure, and a smaller one before a larger one.
-            score = np.where(batch.goal.reached(logits), 1e9 - length, np.minimum(score, 0.0))
-        places = np.array([self._place[int(row)] for row in rows])
-        better = score > self._scores[places]
-        if better.any():
-            self._scores[places[better]] = score[better]
-            at = places[better][:, None].astype(np.int32)
-            self.pixels = tf.tensor_scatter_nd_update(self.pixels, at, pixels[better])
+            score = np.where(self.batch.goal.reached(logits), 1e9 - length, np.minimum(score, 0.0))
+        better = score > self._scores
+        self._scores = np.where(better, score, self._scores)
+        if better.all():
+            self.pixels = pixels
+        elif better.any():
+            self.pixels = tf.where(better[:, None, None, None], pixels, self.pixels)

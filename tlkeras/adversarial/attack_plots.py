@@ -161,4 +161,4 @@ def _line(axis: Any, places: list[float], points: Any, label: str, position: int
     (line,) = axis.plot(
         places, values, marker=_MARKERS[position % len(_MARKERS)], markersize=4, linewidth=1.5, label=label
     )
-    axis.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axis.fill_between(places, low, high, color=line.get_color(), alpha=0.07, linewidth=0)

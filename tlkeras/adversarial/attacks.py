@@ -21,7 +21,7 @@ from tlkeras.adversarial.goals import Goal
 from tlkeras.adversarial.gradient_attacks import FGSM, PGD, MomentumPGD
 from tlkeras.adversarial.minimal import CarliniWagner, DeepFool
 from tlkeras.adversarial.norms import distances
-from tlkeras.adversarial.oracle import oracle_of
+from tlkeras.adversarial.oracle import FullSize, oracle_of
 from tlkeras.adversarial.result import AttackResult
 from tlkeras.adversarial.square import Square
 from tlkeras.adversarial.target import Target, load_target
@@ -88,7 +88,7 @@ class Attacker:
         images: Sequence[Any] | np.ndarray,
         method: str | Attack = "pgd",
         *,
-        to: str | int | Sequence[str | int] | None = None,
+        to: str | int | Sequence[str | int] | np.ndarray | None = None,
         labels: Sequence[str | int] | np.ndarray | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
@@ -116,6 +116,10 @@ class Attacker:
         found = _spread(
             method.run(self.oracle, originals[rows], goal.of(rows), batch_size=size, progress=progress), rows, originals
         )
+        if self.full_size:
+            # A random start changes what the crop leaves out as well, to no purpose.
+            seen = FullSize(self.target).seen(*originals.shape[1:3])
+            found = dataclasses.replace(found, adversarial=np.where(seen, found.adversarial, originals))
         after = self.scores_saved(found.adversarial)
         temperature = self.target.temperature
         return AttackResult(

@@ -25,7 +25,8 @@ _Corrupt = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 def _blur(pixels: np.ndarray, sigma_px: float, random: np.random.Generator) -> np.ndarray:
     del random
-    sigma = sigma_px * pixels.shape[0] / _REFERENCE_PX
+    # Below half the size a blur that shrinks with the image would be none at all.
+    sigma = sigma_px * max(pixels.shape[0] / _REFERENCE_PX, 0.5)
     return scipy.ndimage.gaussian_filter(pixels.astype(np.float32), (sigma, sigma, 0), mode="nearest")
 
 

@@ -35,6 +35,14 @@ class FullSize:
         """Logits ``[N, K]`` of photos float32 ``[N, H, W, 3]`` in 0..255, all of one size."""
         return self.target.logits(graph.fit_to_square(pixels, self.target.size_px, self.target.fit))
 
+    def seen(self, height: int, width: int) -> np.ndarray:
+        """Which pixels of a photo of that size the network sees at all, bool ``[H, W, 1]``; a crop leaves some out."""
+        photo = tf.zeros([height, width, 3])
+        with tf.GradientTape() as tape:
+            tape.watch(photo)
+            total = tf.reduce_sum(graph.fit_to_square(photo, self.target.size_px, self.target.fit))
+        return np.asarray(tape.gradient(total, photo))[..., :1] > 0
+
 
 class Oracle:
     """A model compiled once for each kind of question, whatever the number of images; nothing is traced twice.
@@ -82,7 +90,7 @@ class Oracle:
     def _build(self, question: tuple[Any, ...], spec: tf.TensorSpec) -> Any:
         kind, *details = question
         if kind == "logits":
-            return tf.function(self.judge.logits, input_signature=[spec])
+            return tf.function(self.judge.logits, input_signature=[spec], autograph=False)
         if kind == "gradient":
             name, targeted = details
             vector = tf.TensorSpec([None], tf.int32)
@@ -94,7 +102,7 @@ class Oracle:
                     loss = LOSSES[name](logits, labels, targets if targeted else None)
                 return logits, loss, tape.gradient(loss, pixels, unconnected_gradients=_ZERO)
 
-            return tf.function(loss_and_gradient, input_signature=[spec, vector, vector])
+            return tf.function(loss_and_gradient, input_signature=[spec, vector, vector], autograph=False)
         (count,) = details
 
         def gradients(pixels: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +112,8 @@ class Oracle:
                 chosen = tf.unstack(tf.gather(logits, classes, batch_dims=1), count, axis=1)
             return logits, tf.stack([tape.gradient(one, pixels, unconnected_gradients=_ZERO) for one in chosen], axis=1)
 
-        return tf.function(gradients, input_signature=[spec, tf.TensorSpec([None, count], tf.int32)])
+        chosen_classes = tf.TensorSpec([None, count], tf.int32)
+        return tf.function(gradients, input_signature=[spec, chosen_classes], autograph=False)
 
 
 def oracle_of(target: Target, *, full_size: bool = False) -> Oracle:

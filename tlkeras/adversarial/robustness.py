@@ -224,14 +224,17 @@ def chosen_images(
     if not len(dataset):
         raise DataError("robustness is measured on at least one image", received="none")
     place = np.array([target.class_index(name) for name in dataset.class_names], np.int32)
-    if len(dataset) > config.images:
-        drawn = np.random.default_rng(config.seed).choice(len(dataset), config.images, replace=False)
-        dataset = dataset.subset(np.sort(drawn))
-    with reporter.step("audit") as progress:
-        checked = audit(dataset, progress=progress)
-    kept = dataset.subset(checked.kept_mask)
-    if not len(kept):
+    order = np.random.default_rng(config.seed).permutation(len(dataset))
+    good = np.zeros(0, np.int64)
+    # Others are drawn for those that cannot be read.
+    while len(good) < config.images and len(order):
+        drawn, order = np.split(order, [config.images - len(good)])
+        with reporter.step("audit") as progress:
+            checked = audit(dataset.subset(drawn), progress=progress)
+        good = np.concatenate([good, drawn[checked.kept_mask]])
+    if not len(good):
         raise DataError("no image of the data set can be read", received=checked.summary())
+    kept = dataset.subset(np.sort(good))
     pixels = np.stack([np.rint(target.load(path)).astype(np.uint8) for path in kept.paths])
     return pixels, place[kept.labels]
 

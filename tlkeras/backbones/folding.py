@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-# Largest difference of outputs over the largest output; rounding alone makes about 1e-6.
-_TOLERANCE = 1e-4
+# Largest difference of outputs over the largest output. Rounding alone makes 1e-6, in deep networks up to 1e-4.
+_TOLERANCE = 1e-3
 
 
 def fold_batch_norm(network: Any) -> Any:

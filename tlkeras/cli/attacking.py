@@ -66,7 +66,7 @@ def attack(
     """Change photos so little that people do not see it, and so that the network sees something else."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.adversarial.attacks import Attacker, make
+        from tlkeras.adversarial.attacks import METHODS, Attacker, make
         from tlkeras.adversarial.target import load_target
         from tlkeras.adversarial.transfer import transfer_matrix
         from tlkeras.data.inputs import image_files
@@ -75,12 +75,12 @@ def attack(
 
         if smallest and transfer:
             raise ConfigError("give either --smallest or --transfer", received="both")
+        if smallest and method in METHODS and METHODS[method].minimal:
+            raise ConfigError(f"{method} looks for the smallest change by itself", next_step="Leave out --smallest.")
         budget = 16.0 if smallest and epsilon is None and norm != "l2" else epsilon
         stop_early = False if all_steps else None
         given = {"epsilon_255": budget, "steps": steps, "restarts": restarts, "stop_early": stop_early, "seed": seed}
         made = make(method, norm=norm, **given)
-        if smallest and made.minimal:
-            raise ConfigError(f"{method} looks for the smallest change by itself", next_step="Leave out --smallest.")
         folder = new_folder(out, "attacks", network)
         paths = image_files(images)
         attacker = Attacker(load_target(network, weights=weights, size_px=size), full_size=full_size)
