@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run test test-all lint bench export-table clean
+.PHONY: help run test test-all lint bench export-table onnx-table clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
 	@touch $@
 
 run: $(READY)  ## set up, train the demo, measure it, predict with it
@@ -45,6 +45,9 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 
 export-table: $(READY)  ## docs/export-parity.md: one backbone of every family in every runtime
 	$(BIN)/python -m tools.export_table
+
+onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes docs/onnx-backbones.md
+	$(BIN)/python -m tools.onnx_table
 
 clean:  ## remove the environment and what tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -33,3 +33,11 @@ def tinted(tint: tuple[int, int, int], seed: int) -> Image.Image:
     around = np.array(tint) + random.normal(0, 12, 3)
     pixels = around + random.normal(0, 20, (40, 48, 1)) + random.normal(0, 8, (40, 48, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def swapping_profile() -> bytes:
+    """An ICC profile that calls red green and green red: whoever applies it shows other colours."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"swap", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"swap", b"gXYZ", 1)

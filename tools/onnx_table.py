@@ -38,8 +38,8 @@ HEADER = """# Backbones as ONNX
 
 One backbone of every family in the table, written by `tlkeras.export.onnx_model.write_onnx` (opset 18) and run by ONNX
 Runtime on {pictures} pictures of the drawn demo, from file to probabilities, against Keras. Random weights through
-which a signal reaches the end; pictures of {size} px, the network's size here, so that the conversion alone is seen (the
-resize is compared by `tests/images/`, and on real photos by `benchmarks/export_agreement.py`); {classes} classes.
+which a signal reaches the end; pictures of {size} px, the network's size here, so that the conversion alone is seen
+(the resize is compared by `tests/images/`, and on real photos by `benchmarks/export_agreement.py`); {classes} classes.
 "Differs" is the largest difference of any probability, "same class" the pictures with the same best class; "fp16" the
 file with weights kept as float16, and the largest difference of a feature over the largest feature. Other jobs shared
 the 2 cores: take the seconds as rough. Written by `make onnx-table`, which fails where a difference passes

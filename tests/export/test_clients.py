@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.export.serving import serving
-from tests.pictures import encode, photo, with_orientation
+from tests.pictures import encode, photo, swapping_profile, with_orientation
 from tlkeras.errors import ClassifierError
 
 KIT = Path(__file__).resolve().parents[2] / "export"
@@ -21,7 +21,8 @@ INSTALL_SECONDS = 240
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Photos that every client can decode: a turned JPEG, a large one, grey, a PNG with alpha, a GIF named .jpg."""
+    """Photos that every client can decode: a turned JPEG, a large one, grey, a PNG with alpha, a GIF named .jpg,
+    and one with a colour profile, which nobody is to apply."""
     see_through = photo(50, 40, seed=4)
     see_through.putalpha(photo(50, 40, seed=5).convert("L"))
     files = {
@@ -30,6 +31,7 @@ def photos(tmp_path_factory):
         "grey.jpg": encode(photo(64, 48, seed=3).convert("L"), "JPEG", progressive=True),
         "see through.png": encode(see_through, "PNG"),
         "is a gif.jpg": encode(photo(45, 47, seed=6).quantize(64), "GIF"),
+        "profiled.jpg": encode(photo(52, 50, seed=7), "JPEG", icc_profile=swapping_profile()),
     }
     folder = tmp_path_factory.mktemp("client photos")
     for name, data in files.items():

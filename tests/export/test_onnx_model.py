@@ -100,7 +100,7 @@ def test_half_weighs_half_and_answers_nearly_the_same(trained, written, tmp_path
     got, full = answers_of(half, pixels), answers_of(written, pixels)
     assert all(got[name].dtype == full[name].dtype for name in OUTPUTS)
     difference = np.abs(got["probabilities"] - full["probabilities"]).max()
-    assert 0 < difference <= 5e-3
+    assert 0 < difference <= 2e-2
     np.testing.assert_array_equal(got["class_indices"][:, 0], full["class_indices"][:, 0])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.browser import Page, chromium, served
-from tests.pictures import encode, photo, with_orientation
+from tests.pictures import encode, photo, swapping_profile, with_orientation
 from tlkeras.errors import ClassifierError, ExportError, StorageError
 from tlkeras.export import web
 from tlkeras.export.web import RUNTIME_FILES, runtime_folder, write_web
@@ -169,6 +169,7 @@ def files():
     yield "grey.jpg", encode(photo(64, 48, seed=3).convert("L"), "JPEG"), 0
     yield "plain.png", encode(photo(71, 48, seed=8), "PNG"), 0
     yield "is a gif.jpg", encode(photo(45, 47, seed=6).quantize(64), "GIF"), 0
+    yield "profiled.jpg", encode(photo(52, 50, seed=10), "JPEG", icc_profile=swapping_profile()), 0
     yield "see through.png", encode(see_through, "PNG"), 1
 
 
@@ -204,11 +205,11 @@ def test_the_page_answers_as_python_does(page, classifier, tmp_path):
     # The newest stands first, with the class, its share, and a bar as long as that.
     shown = page.evaluate("[...document.querySelectorAll('#answers > li')].map((card) => card.innerText)")
     assert "No answer" in shown[0]
-    row = expected[-2]
+    row = expected[-3]
     best = classifier.class_names[row.argmax()]
-    assert shown[2].startswith(f"{best}\nis a gif.jpg")
-    assert f"{100 * row.max():.1f} %" in shown[2]
-    bars = page.evaluate("[...document.querySelectorAll('#answers > li:nth-child(3) .track > div')].map("
+    assert " ".join(shown[3].split()).startswith(f"{best} is a gif.jpg")
+    assert f"{100 * row.max():.1f} %" in shown[3]
+    bars = page.evaluate("[...document.querySelectorAll('#answers > li:nth-child(4) .track > div')].map("
                          "(bar) => bar.offsetWidth / bar.parentElement.offsetWidth)")  # fmt: skip
     np.testing.assert_allclose(bars, np.sort(row)[::-1], rtol=0, atol=0.02)
     assert page.evaluate("document.querySelectorAll('#answers img').length") == len(paths)
@@ -238,7 +239,8 @@ def test_dropped_photos_are_taken(page):
         const bytes = Uint8Array.from(atob({text!r}), (letter) => letter.charCodeAt(0));
         const carried = new DataTransfer();
         carried.items.add(new File([bytes], "dropped.png", {{ type: "image/png" }}));
-        document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer: carried, bubbles: true, cancelable: true }}));
+        const options = {{ dataTransfer: carried, bubbles: true, cancelable: true }};
+        document.body.dispatchEvent(new DragEvent("drop", options));
     }})()""")
     (answer,) = page.wait_for("tlkeras.answers.length == 1 && tlkeras.answers")
     assert answer["file"] == "dropped.png"

@@ -1,0 +1,32 @@
+"""Every family of backbones comes through ONNX with Keras' answers; docs/onnx-backbones.md tells the same figures."""
+
+import pytest
+
+from tlkeras.backbones import BACKBONES
+from tools.onnx_table import COLUMNS, FAMILIES, PAGE, TOLERANCE, measure
+
+# Converted in seconds; the others are deeper and take the same ways through the converter.
+QUICK = {"mobilenet_0.25", "mobilenet_v3_small"}
+
+
+def test_every_family_is_there():
+    families = [BACKBONES[name].family for name in FAMILIES]
+    assert sorted(families) == sorted({backbone.family for backbone in BACKBONES.values()})
+    assert len(families) >= 14
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+)
+def test_it_answers_as_keras_does(name, tmp_path):
+    row = measure(name, tmp_path)
+    assert row.holds(), row.markdown()
+    assert row.half_megabytes < 0.6 * row.megabytes
+
+
+def test_the_page_tells_of_every_family_and_within_tolerance():
+    lines = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("|")]
+    assert lines[0] == list(COLUMNS)
+    rows = lines[2:]
+    assert [row[0] for row in rows] == list(FAMILIES)
+    assert max(float(row[COLUMNS.index("differs")]) for row in rows) <= TOLERANCE
