@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run test test-all lint bench onnx-table clean
+.PHONY: help run test test-all lint bench export-table onnx-table clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -42,6 +42,9 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.heads
 	$(BIN)/python -m benchmarks.inputs
+
+export-table: $(READY)  ## docs/export-parity.md: one backbone of every family in every runtime
+	$(BIN)/python -m tools.export_table
 
 onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes docs/onnx-backbones.md
 	$(BIN)/python -m tools.onnx_table

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import ClassifierError, ImageError, TlkerasError
+from tlkeras.errors import ClassifierError, ImageError, StorageError, TlkerasError
 from tlkeras.evaluation.calibration import softmax
 from tlkeras.heads.config import HeadConfig
 from tlkeras.images.arrays import as_pixels
@@ -159,12 +159,16 @@ class TrainedClassifier:
 
         Raises: StorageError when the folder exists or the disk refuses.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         folder = Path(folder)
         with staged_folder(folder) as staged:
             arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in _named(self.network)}
-            save_file(arrays, staged / WEIGHTS_FILE)
+            try:
+                save_file(arrays, staged / WEIGHTS_FILE)
+            except SafetensorError as error:
+                raise StorageError(f"cannot write '{folder}' ({error})", next_step="Free some space.") from None
             described = {
                 "format": "tlkeras-classifier",
                 "format_version": FORMAT_VERSION,

@@ -1,6 +1,7 @@
 """The C++ loader in its own process: it answers, refuses single requests, and tells when it dies."""
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -136,5 +137,7 @@ def test_a_process_that_dies_is_told_and_can_be_closed(version_folder):
 
 def test_a_folder_that_the_loader_refuses_is_told(version_folder, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes((version_folder / "saved_model.pb").read_bytes())
+    shutil.copytree(version_folder / "variables", tmp_path / "variables")
+    os.truncate(tmp_path / "variables" / "variables.data-00000-of-00001", 1000)
     with pytest.raises(ExportError, match="the C\\+\\+ loader refuses"):
         CppLoader(tmp_path)

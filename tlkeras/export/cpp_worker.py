@@ -173,7 +173,8 @@ class Session:
                 size = self._c.TF_StringGetSize(place)
                 flat[index] = ctypes.string_at(self._c.TF_StringGetDataPointer(place), size)
         else:
-            flat = np.frombuffer(ctypes.string_at(start, self._c.TF_TensorByteSize(tensor)), dtype)
+            size = self._c.TF_TensorByteSize(tensor)
+            flat = np.frombuffer(ctypes.string_at(start, size) if size else b"", dtype)
         return flat.reshape(shape)
 
 

@@ -55,8 +55,8 @@ def write_saved_model(
         "pixels": (_from_pixels(trained, answer), tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")),
         "image_bytes": (_from_bytes(trained, answer), tf.TensorSpec([None], tf.string, name="image_bytes")),
     }
+    # Without track(): the archive finds the variables through its endpoints, and stores them twice if told again.
     archive = keras.export.ExportArchive()
-    archive.track(trained.network)
     # The endpoint that is added first is the one that Keras also calls serving_default.
     for name in sorted(SIGNATURES, key=lambda name: name != default_signature):
         function, spec = served[name]
@@ -70,9 +70,10 @@ def write_saved_model(
                 writer.write(record)
     # TensorFlow's own file system has its own errors.
     except tf.errors.OpError as error:
+        # "{{node …}} FILE; REASON [Op:SaveV2]"
+        reason = str(error.message).splitlines()[0].rpartition("; ")[2].partition(" [Op:")[0]
         raise StorageError(
-            f"cannot write '{folder}' ({str(error.message).splitlines()[0]})",
-            next_step="Free some space, or check the folder's permissions.",
+            f"cannot write '{folder}' ({reason})", next_step="Free some space, or check the folder's permissions."
         ) from None
     write_bytes(folder / "assets" / LABELS_FILE, labels_text(trained).encode())
     write_bytes(folder / BATCHING_FILE, _batching_parameters().encode())
