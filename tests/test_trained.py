@@ -37,7 +37,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, tmp_path, monkey
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
-    with pytest.raises(StorageError, match="cannot write .*No space left on device"):
+    with pytest.raises(StorageError, match=r"cannot write .*No space left on device"):
         classifier.save(tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
 
