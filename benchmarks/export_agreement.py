@@ -36,8 +36,8 @@ def node(version: Path) -> Iterator[Answer]:
     """The Node client of the deployment kit."""
 
     def answer(paths: list[str]) -> np.ndarray:
-        command = ["node", str(NODE_CLIENT / "classify.mjs"), str(version), *paths, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = ["node", str(NODE_CLIENT / "classify.mjs"), str(version), "-", "--json"]
+        done = subprocess.run(command, input="\n".join(paths), capture_output=True, text=True, check=True)
         predictions = json.loads(done.stdout)["predictions"]
         assert [entry["path"] for entry in predictions] == paths
         return np.array([entry["probabilities"] for entry in predictions])

@@ -30,6 +30,18 @@ def test_answers_survive_saving_and_loading(classifier, tmp_path):
         classifier.save(tmp_path / "saved")
 
 
+def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, tmp_path, monkeypatch):
+    from safetensors import SafetensorError
+
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(StorageError, match=r"cannot write .*No space left on device"):
+        classifier.save(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_saved_files_hold_plain_values_only(run_folder):
     folder = run_folder / "classifier"
     assert sorted(path.name for path in folder.iterdir()) == ["classifier.json", "weights.safetensors"]

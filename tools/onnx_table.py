@@ -1,7 +1,9 @@
 """Write each family of backbones as ONNX, compare its answers with Keras' own, and tell in docs/onnx-backbones.md.
 
-    python -m tools.onnx_table                  # one backbone of every family; writes the page
+    python -m tools.onnx_table [--part FILE]    # one backbone of every family; writes the page
     python -m tools.onnx_table resnet101 …      # these only; prints their rows
+
+With --part, rows are kept in that file, and a run that was stopped goes on from there.
 
 Random weights with a signal that reaches the end (tests/networks.py), because no weights are at hand for most. The
 pictures have the network's size already: features of a random network hardly tell them apart, and a head that does so
@@ -10,14 +12,18 @@ all the same would blow up what two ways of resizing differ by (0.008 of 255), w
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
 import tempfile
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+
+from tlkeras.storage import write_json
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "onnx-backbones.md"
 SIZE_PX = 96
@@ -106,7 +112,7 @@ def measure(name: str, folder: Path) -> Row:
     paths = pictures(folder)
     pixels = np.stack([decode(read_bytes(path)).pixels for path in paths])
     trained = classifier_of(lively_network(name, SIZE_PX, pixels.astype(np.float32)), name, CLASSES, pixels)
-    expected = trained.predict(paths)
+    expected = trained.probabilities(trained.network(pixels.astype(np.float32), training=False).numpy())
     whole, half = folder / "model.onnx", folder / "model_half.onnx"
     started = time.perf_counter()
     write_onnx(trained, whole, top_k=len(CLASSES))
@@ -132,15 +138,24 @@ def measure(name: str, folder: Path) -> Row:
 
 def main() -> int:
     """Run as a script; returns 1 where a file does not give Keras' answers."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("backbones", nargs="*")
+    parser.add_argument("--part", type=Path, help="keep finished rows here")
+    options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from tlkeras.data.demo import CLASSES
 
+    kept = json.loads(options.part.read_text()) if options.part and options.part.is_file() else {}
     rows = []
-    for name in sys.argv[1:] or FAMILIES:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(measure(name, Path(folder)))
+    for name in options.backbones or FAMILIES:
+        if name not in kept:
+            with tempfile.TemporaryDirectory() as folder:
+                kept[name] = asdict(measure(name, Path(folder)))
+            if options.part:
+                write_json(options.part, kept)
+        rows.append(Row(**kept[name]))
         print(rows[-1].markdown(), flush=True)
-    if not sys.argv[1:]:
+    if not options.backbones:
         header = HEADER.format(
             pictures=PICTURES, size=SIZE_PX, classes=len(CLASSES), tolerance=TOLERANCE, half=HALF_TOLERANCE
         )

@@ -2,6 +2,7 @@
 //
 //   npm ci --ignore-scripts
 //   node classify.mjs MODEL.onnx|VERSION_FOLDER PHOTO... [--top 3] [--json]
+//   find photos -name "*.jpg" | node classify.mjs MODEL.onnx|VERSION_FOLDER -      # many photos, a name a line
 //
 // As a module: `const classifier = await load("…/1"); await classifier.classify("cat.jpg")`.
 
@@ -11,6 +12,10 @@ import { parseArgs } from "node:util";
 import { pathToFileURL } from "node:url";
 import * as ort from "onnxruntime-node";
 import sharp from "sharp";
+
+const USAGE = "usage: node classify.mjs MODEL.onnx|VERSION_FOLDER PHOTO...|- [--top 3] [--json]";
+// ONNX Runtime 1.30 for Node crashes (SIGSEGV) when the command line of its process is longer than about 28,800 bytes.
+const LONGEST_COMMAND_LINE = 24_000;
 
 // Upright RGB bytes [height, width, 3] of an image file, transparent areas white, a GIF's black: as tlkeras decodes it.
 export async function decode(file) {
@@ -98,11 +103,13 @@ async function main() {
     allowPositionals: true,
     options: { top: { type: "string", default: "3" }, json: { type: "boolean", default: false } },
   });
-  const [location, ...photos] = positionals;
-  const top = Number(values.top);
-  if (!photos.length || !Number.isInteger(top) || top < 1) {
-    throw new Error("usage: node classify.mjs MODEL.onnx|VERSION_FOLDER PHOTO... [--top 3] [--json]");
+  if (Buffer.byteLength(process.argv.join(" ")) > LONGEST_COMMAND_LINE) {
+    throw new Error(`more photos than fit a command line (${LONGEST_COMMAND_LINE} bytes): give - and pipe their names in`);
   }
+  const [location, ...named] = positionals;
+  const photos = named.join() === "-" ? fs.readFileSync(0, "utf8").split("\n").filter(Boolean) : named;
+  const top = Number(values.top);
+  if (!photos.length || !Number.isInteger(top) || top < 1) throw new Error(USAGE);
   const classifier = await load(location);
   const predictions = [];
   for (const photo of photos) {

@@ -197,9 +197,9 @@ def test_onnx_in_node(version_folder, photos, expected, classifier, node_client)
     printed = done.stdout.splitlines()
     assert same_but_for_the_last_digit(printed, lines_of(photos, expected, classifier.class_names))
     bad = photos[0].with_name("text.jpg")
-    half = version_folder / "model_half.onnx"
-    command = [*node_client, str(half), str(bad), *map(str, photos), "--json", "--top", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [*node_client, str(version_folder / "model_half.onnx"), "-", "--json", "--top", "2"]
+    names = "\n".join(map(str, [bad, *photos]))
+    done = subprocess.run(command, input=names, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith(f"skipped: {bad}: ")
     predictions = json.loads(done.stdout)["predictions"]
@@ -217,7 +217,9 @@ def test_onnx_in_node(version_folder, photos, expected, classifier, node_client)
         (["VERSION", "x.jpg", "--top", "none"], "usage: node classify.mjs"),
         (["absent", "x.jpg"], "'absent' is no ONNX file"),
         (["TEXT", "x.jpg"], "error: "),
+        (["VERSION", *["long name.jpg"] * 3000], "more photos than fit a command line"),
     ],
+    ids=["nothing", "no photo", "top", "no model", "no ONNX", "too many"],
 )
 def test_node_ends_in_one_line(arguments, words, version_folder, photos, node_client):
     known = {"VERSION": str(version_folder), "TEXT": str(photos[0].with_name("text.jpg"))}

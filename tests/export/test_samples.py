@@ -38,7 +38,7 @@ def test_drawn_pictures_have_many_sizes_formats_and_orientations(drawn):
     assert {image.format for image in decoded} == set(SERVED_FORMATS)
     assert len({image.pixels.shape for image in decoded}) >= 8
     assert len({image.orientation for image in decoded}) >= 5
-    assert len({sample.name.split("_")[0] for sample in drawn}) == 4  # every kind of animal
+    assert {sample.name.split("_")[0] for sample in drawn} >= {"cat", "dog", "rabbit", "zebra"}
 
 
 def test_a_run_gives_its_validation_photos_first(run_folder):

@@ -123,7 +123,7 @@ def _messages(name):
                 name=label.removesuffix("*"),
                 number=number,
                 type=kind,
-                type_name=type_name,
+                type_name=type_name or None,
                 label=field.LABEL_REPEATED if label.endswith("*") else field.LABEL_OPTIONAL,
             )
         return made
