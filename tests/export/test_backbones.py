@@ -9,6 +9,17 @@ from tools.onnx_table import COLUMNS, FAMILIES, PAGE, TOLERANCE, measure
 QUICK = {"mobilenet_0.25", "mobilenet_v3_small"}
 
 
+@pytest.fixture(scope="module")
+def drawn_once(tmp_path_factory):
+    return tmp_path_factory.mktemp("drawn")
+
+
+@pytest.fixture(autouse=True)
+def one_cache(private_cache, drawn_once, monkeypatch):
+    """The demo's pictures are drawn for the first of these tests only."""
+    monkeypatch.setenv("TLKERAS_CACHE", str(drawn_once))
+
+
 def test_every_family_is_there():
     families = [BACKBONES[name].family for name in FAMILIES]
     assert sorted(families) == sorted({backbone.family for backbone in BACKBONES.values()})
