@@ -69,6 +69,28 @@ def test_every_engine_gives_what_keras_gives(name, network, weights_sha256, file
         assert engines.relative_difference(got, np.asarray(network(pixels[:count], training=False))) <= 1e-4
 
 
+def test_a_prepared_network_is_not_converted_again(network, weights_sha256, files, monkeypatch):
+    def again(*_):
+        raise AssertionError("converted again")
+
+    engines.prepare(network, weights_sha256, name="onnxruntime")
+    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", again)
+    pixels = next(pixel_batches(files, SIZE, "crop"))[1]
+    assert engines.open_engine(network, weights_sha256, pixels, name="onnxruntime").difference <= 1e-4
+
+
+def test_what_cannot_be_converted_is_left_to_the_choice_of_an_engine(network, weights_sha256, files, monkeypatch):
+    def impossible(*_):
+        raise ValueError("no such operation")
+
+    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", impossible)
+    engines.prepare(network, weights_sha256, name="onnxruntime")
+    engines.prepare(network, weights_sha256, name="no engine of this name")
+    pixels = next(pixel_batches(files, SIZE, "crop"))[1]
+    with pytest.raises(ConfigError, match="no such operation"):
+        engines.open_engine(network, weights_sha256, pixels, name="onnxruntime")
+
+
 def test_an_engine_that_differs_is_dropped_with_a_warning(network, weights_sha256, files, monkeypatch):
     pixels = next(pixel_batches(files, SIZE, "crop"))[1]
 

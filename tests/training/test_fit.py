@@ -15,7 +15,7 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.progress import Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fit import fit
+from tlkeras.training.fit import fit, in_background
 from tlkeras.training.head import head_logits
 from tlkeras.training.judge import judge, with_class_names
 from tlkeras.training.run import joined, train
@@ -116,3 +116,11 @@ def test_two_data_sets_as_train_and_test():
     assert both.labels.tolist() == [0, 1, 0, 1, 0]
     with pytest.raises(DataError, match="has a test split already"):
         joined(made(("cat", "dog"), ["train", "test"]), made(("cat", "dog"), ["", ""]))
+
+
+def test_what_goes_wrong_in_the_background_is_told_where_its_result_is_asked_for():
+    def failing():
+        raise ConfigError("no such thing")
+
+    with pytest.raises(ConfigError, match="no such thing"):
+        in_background(failing).result(timeout=10)
