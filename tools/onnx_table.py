@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
@@ -136,6 +138,15 @@ def measure(name: str, folder: Path) -> Row:
     )
 
 
+def measure_apart(name: str) -> Row:
+    """Measure in a process of its own, because the memory of converted graphs is not given back."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        return pool.submit(measure, name, Path(folder)).result()
+
+
 def main() -> int:
     """Run as a script; returns 1 where a file does not give Keras' answers."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -149,8 +160,7 @@ def main() -> int:
     rows = []
     for name in options.backbones or FAMILIES:
         if name not in kept:
-            with tempfile.TemporaryDirectory() as folder:
-                kept[name] = asdict(measure(name, Path(folder)))
+            kept[name] = asdict(measure_apart(name))
             if options.part:
                 write_json(options.part, kept)
         rows.append(Row(**kept[name]))
