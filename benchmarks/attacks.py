@@ -159,10 +159,11 @@ def main() -> None:
             adversarial = runs[name](STEPS)  # type: ignore[misc]
             seconds[name].append(time.perf_counter() - started)
             processor[name].append(time.process_time() - began)
-            print(f"{name}: {seconds[name][-1]:.1f} s, of the processor {processor[name][-1]:.1f} s", flush=True)
             change = np.clip(np.rint(adversarial - pixels.astype(np.float32)), -EPSILON_255, EPSILON_255)
             said = target.probabilities(np.clip(pixels + change, 0, 255)).argmax(axis=1)
             success[name] = int((said == wanted).sum())
+            spent = f"{seconds[name][-1]:.1f} s, of the processor {processor[name][-1]:.1f} s"
+            print(f"{name}: {spent}, success {success[name]} of {len(pixels)}", flush=True)
     print(f"{options.backbone}, {len(pixels)} photos, {THREADS} threads, best of {options.rounds}")
     clock, work = ({name: min(times) for name, times in all_times.items()} for all_times in (seconds, processor))
     owns = ("tlkeras, all steps", "tlkeras, to first success")
