@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+# Drawn on first use, so that it is there only once `tlkeras train demo` has run.
+DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run test test-all lint bench export-table onnx-table clean
+.PHONY: help run wheel test test-all lint bench export-table onnx-table clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -19,9 +21,30 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
 	@touch $@
 
-run: $(READY)  ## set up, train the demo, measure it, predict with it
-	$(BIN)/tlkeras train demo --backbone mobilenet_0.25 --weights none --size 96 --out $(RUN)
-	$(BIN)/tlkeras predict $(RUN) "$$($(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')"/*/*0.*
+run: $(READY)  ## set up, then the whole job on the built-in demo: train, measure, predict, dream, be fooled, explain, export
+	$(BIN)/tlkeras train demo --out $(RUN)
+	$(BIN)/tlkeras predict $(RUN) $(DEMO)/*/*_00[1-3].jpg
+	$(BIN)/tlkeras ideal $(RUN) --class cat --class zebra --count 2 --out $(RUN)/ideal
+	$(BIN)/tlkeras attack $(RUN) $(DEMO)/dog/dog_00[1-3].jpg --label dog --target cat --out $(RUN)/attack
+	$(BIN)/tlkeras explain $(RUN) $(DEMO)/*/*_001.jpg --out $(RUN)/explain
+	$(BIN)/tlkeras export $(RUN) --to $(RUN)/models --name demo
+	@echo
+	@echo "Made in $(RUN):"
+	@echo "  classifier/, run.json, metrics.json, audit.json   the classifier and how good it is"
+	@echo "  ideal/sheet.png      what the network calls a cat and a zebra"
+	@echo "  attack/picture.png   dogs that it calls cats"
+	@echo "  explain/             where it looked"
+	@echo "  models/demo/1/       SavedModel for TF Serving, ONNX, and the check that both passed"
+	@echo "Next, with your own photos in PHOTOS/cat/*.jpg, PHOTOS/dog/*.jpg and so on (MobileNetV2, weights are downloaded):"
+	@echo "  $(BIN)/tlkeras train PHOTOS"
+
+wheel: $(READY)  ## build the wheel and try it in an empty environment and an empty folder
+	rm -rf dist build/wheel && mkdir -p build/wheel/empty
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd build/wheel/empty && TLKERAS_CACHE=cache KERAS_HOME=keras ../venv/bin/tlkeras train demo
+	@ls -l dist
 
 test: $(READY)  ## set up and run the tests
 	$(BIN)/ruff check .
@@ -44,6 +67,8 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 	$(BIN)/python -m benchmarks.inputs
 	$(BIN)/python -m benchmarks.ideal
 	$(BIN)/python -m benchmarks.ideal_quality
+	$(BIN)/python -m benchmarks.attacks
+	$(BIN)/python -m benchmarks.attack_quality
 
 export-table: $(READY)  ## docs/export-parity.md: one backbone of every family in every runtime
 	$(BIN)/python -m tools.export_table

@@ -1,7 +1,9 @@
-"""How hard the demo data set is: a linear head on raw pixels, on a random network and on a pretrained one.
+"""How hard the demo data set is: a linear head on raw pixels, on a random network and on the pretrained one.
 
-The demo is worth showing when pretrained features win clearly. Prints the three accuracies side by side.
-Needs scikit-learn and a MobileNet (alpha 0.25) weights file without its top.
+    python -m tools.demo_difficulty [--seeds 3]
+
+The demo is worth showing when pretrained features win clearly. Prints the three accuracies side by side: test
+accuracy of the product's own linear head, mean and deviation over stratified 70/30 splits of several drawn sets.
 """
 
 from __future__ import annotations
@@ -11,73 +13,67 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tlkeras.data.demo import CLASSES, CUT_OFF, EMPTY, TURNED, demo_folder
+from tools.tiny_figures import features
 
-RAW_SIDE_PX, NETWORK_SIDE_PX = 24, 96
-
-
-def pictures(folder: Path, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """All whole pictures as float32 [N,side,side,3] in 0..255 and their class numbers [N]."""
-    images, labels = [], []
-    for label, name in enumerate(CLASSES):
-        for path in sorted((folder / name).iterdir()):
-            if path.relative_to(folder).as_posix() in (CUT_OFF, EMPTY, TURNED):
-                continue
-            with Image.open(path) as image:
-                small = image.convert("RGB").resize((side_px, side_px), Image.Resampling.BILINEAR)
-            images.append(np.asarray(small, np.float32))
-            labels.append(label)
-    return np.stack(images), np.array(labels)
+RAW_SIDE_PX = 24
+TEST_SHARE = 0.3
 
 
-def network_features(images: np.ndarray, weights: str | None) -> np.ndarray:
-    """MobileNet (alpha 0.25) features [N,256] of images in 0..255, with ``weights`` from a file or at random."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-
-    keras.utils.set_random_seed(0)
-    shape = (NETWORK_SIDE_PX, NETWORK_SIDE_PX, 3)
-    network = keras.applications.MobileNet(
-        input_shape=shape, alpha=0.25, include_top=False, weights=weights, pooling="avg"
-    )
-    return network.predict(images / 127.5 - 1, batch_size=64, verbose=0)
+def pictures(folder: Path) -> tuple[list[Path], np.ndarray]:
+    """All whole and upright pictures and their class numbers ``[N]``."""
+    odd = {folder / name for name in (CUT_OFF, EMPTY, TURNED)}
+    paths = [path for name in CLASSES for path in sorted((folder / name).iterdir()) if path not in odd]
+    return paths, np.array([CLASSES.index(path.parent.name) for path in paths])
 
 
-def accuracy(features: np.ndarray, labels: np.ndarray, splits: int) -> tuple[float, float]:
-    """Mean and deviation of a logistic regression's test accuracy over stratified 70/30 splits."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedShuffleSplit
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def raw_pixels(paths: list[Path]) -> np.ndarray:
+    """Pixels of small copies, float32 ``[N, 24 · 24 · 3]``."""
+    from tlkeras.data.pipeline import ImageFile, pixel_batches
 
-    scores = []
-    for train, test in StratifiedShuffleSplit(splits, test_size=0.3, random_state=0).split(features, labels):
-        head = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-        scores.append(head.fit(features[train], labels[train]).score(features[test], labels[test]))
-    return float(np.mean(scores)), float(np.std(scores))
+    files = [ImageFile(str(path)) for path in paths]
+    found = np.empty((len(paths), RAW_SIDE_PX, RAW_SIDE_PX, 3), np.float32)
+    for indices, pixels in pixel_batches(files, RAW_SIDE_PX, "stretch"):
+        found[indices] = pixels
+    return found.reshape(len(paths), -1)
+
+
+def accuracies(rows: np.ndarray, labels: np.ndarray, splits: int) -> list[float]:
+    """Test accuracy, 0..1, of the linear head on each of some stratified splits."""
+    from tlkeras.heads.linear import unit_rows
+    from tlkeras.heads.search import search_linear
+
+    rows, found = unit_rows(rows), []
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        members = [order[labels[order] == label] for label in range(len(CLASSES))]
+        test = np.concatenate([of_class[: round(TEST_SHARE * len(of_class))] for of_class in members])
+        train = np.setdiff1d(order, test)
+        head = search_linear(rows[train], labels[train], None, None, len(CLASSES), seed=seed).head
+        found.append(float((head.logits(rows[test]).argmax(axis=1) == labels[test]).mean()))
+    return found
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", required=True, help="MobileNet alpha 0.25 no-top weights (.h5)")
-    parser.add_argument("--per-class", type=int, default=60)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--splits", type=int, default=5, help="random 70/30 splits to average over")
+    parser.add_argument("--seeds", type=int, default=3, help="how many sets are drawn")
+    parser.add_argument("--splits", type=int, default=5, help="random splits of each to average over")
     options = parser.parse_args()
-    folder = demo_folder(seed=options.seed, per_class=options.per_class)
-    raw, labels = pictures(folder, RAW_SIDE_PX)
-    images, _ = pictures(folder, NETWORK_SIDE_PX)
-    rows = {
-        f"raw pixels, {RAW_SIDE_PX} px": raw.reshape(len(raw), -1),
-        "random MobileNet 0.25": network_features(images, None),
-        "pretrained MobileNet 0.25": network_features(images, options.weights),
-    }
-    for name, features in rows.items():
-        mean, deviation = accuracy(features, labels, options.splits)
-        print(f"{name:28s}{mean:8.1%}  ± {deviation:.1%}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    results: dict[str, list[float]] = {}
+    for seed in range(options.seeds):
+        paths, labels = pictures(demo_folder(seed=seed))
+        rows = {
+            f"raw pixels, {RAW_SIDE_PX} px": raw_pixels(paths),
+            "tlkeras_tiny, random weights": features(paths, "none"),
+            "tlkeras_tiny, pretrained": features(paths, "pretrained"),
+        }
+        for name, matrix in rows.items():
+            results.setdefault(name, []).extend(accuracies(matrix, labels, options.splits))
+    for name, found in results.items():
+        print(f"{name:30s}{np.mean(found):8.1%}  ± {np.std(found):.1%}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ def test_the_sweep_has_every_method_and_budget(measured):
     for epsilon in (4, 16, 96):
         singles = [by[m, epsilon].fooled for m in ("fgsm", "pgd", "deepfool", "square")]
         np.testing.assert_array_equal(by[WORST, epsilon].fooled, np.logical_or.reduce(singles))
-        assert by["square", epsilon].fooled.sum() <= by["pgd", epsilon].fooled.sum()
+    # On a network whose gradients say little the black box may win, but then it is said.
+    white = {e: np.logical_or.reduce([by[m, e].fooled for m in ("fgsm", "pgd", "deepfool")]) for e in (4, 16, 96)}
+    beaten = any(by["square", epsilon].fooled.sum() > white[epsilon].sum() for epsilon in white)
+    assert beaten == any(flag.code == "black_box_beats_white_box" for flag in measured.flags)
     # What is smallest for DeepFool grows with the budget without another attack.
     counts = [by["deepfool", epsilon].fooled.sum() for epsilon in (4, 16, 96)]
     assert counts == sorted(counts)

@@ -16,7 +16,7 @@ QUICK = {
     *("vgg16", "resnet50", "resnet50_v2", "densenet121", "inception_v3", "inception_resnet_v2", "xception"),
     *("mobilenet", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v2_1.40", "mobilenet_v3_small"),
     *("mobilenet_v3_large_minimalistic", "nasnet_mobile", "efficientnet_b0", "efficientnet_v2_b0"),
-    "convnext_tiny",
+    *("convnext_tiny", "tlkeras_tiny"),
 }
 assert {BACKBONES[name].family for name in QUICK} == {backbone.family for backbone in BACKBONES.values()}
 
@@ -98,7 +98,7 @@ def test_a_published_file_gives_the_features_that_keras_gives(name, tmp_path, mo
     theirs = constructor(weights="imagenet", **options)(module.preprocess_input(batch.copy()), training=False)
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    published = dataclasses.replace(backbone, weights=WeightsFile("net.h5", "", None))
+    published = dataclasses.replace(backbone, weights=WeightsFile("net.h5", "https://example.invalid/net.h5", None))
     model = build(published, size_px=SIZE_PX)
     ours = model(batch, training=False).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())

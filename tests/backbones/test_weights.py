@@ -192,3 +192,31 @@ def test_unusable_own_file(tmp_path, name, word):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(WeightsError, match=word):
         resolve(get("vgg16"), tmp_path / name)
+
+
+class TestEmbedded:
+    """The network that comes with the package."""
+
+    def test_its_weights_are_at_hand_without_home_or_network(self, home):
+        path = resolve(get("tlkeras_tiny"))
+        assert path == locate(get("tlkeras_tiny").weights)
+        assert path.stat().st_size <= 1_200_000
+        assert not home.exists()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"weights": "imagenet"}, "tlkeras_tiny has no weights that were trained on ImageNet"),
+            ({"top": True}, "tlkeras_tiny has no weights for an ImageNet top"),
+        ],
+    )
+    def test_what_it_does_not_have_is_said(self, home, options, words):
+        with pytest.raises(WeightsError, match=words):
+            resolve(get("tlkeras_tiny"), **options)
+
+    def test_a_changed_file_is_refused(self, home, tmp_path, monkeypatch):
+        changed = tmp_path / "changed.h5"
+        changed.write_bytes(locate(get("tlkeras_tiny").weights).read_bytes() + b"x")
+        monkeypatch.setattr("tlkeras.backbones.weights.locate", lambda file: changed)
+        with pytest.raises(WeightsError, match="must have the hash"):
+            resolve(get("tlkeras_tiny"))

@@ -188,3 +188,19 @@ def test_sigterm_ends_a_step_in_order_and_says_how_to_go_on(network, photo_folde
     assert "the same command goes on from there" in shown.err
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_needs_neither_weights_nor_network(tmp_path, monkeypatch, capfd):
+    from tlkeras.data import demo
+
+    draw = demo.demo_folder
+    monkeypatch.setattr(demo, "demo_folder", lambda seed: draw(seed=seed, per_class=20))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
+    assert main(["train", "demo", "--out", str(tmp_path / "run"), "--json"]) == 0
+    trained = read_json(capfd)
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["config"]["backbone"] == "tlkeras_tiny"
+    assert trained["audit"]["rejected"] == 2
+    # Twelve pictures of four classes: random features reach about a third.
+    assert trained["evaluation"]["accuracy"] >= 0.6
+    assert not (tmp_path / "empty").exists()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, get
-from tlkeras.backbones.weights import IMAGENET, Progress, resolve
+from tlkeras.backbones.weights import PRETRAINED, Progress, resolve
 from tlkeras.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def scale_pixels_class() -> Any:
 
 def build(
     backbone: str | Backbone,
-    weights: str | os.PathLike[str] = IMAGENET,
+    weights: str | os.PathLike[str] = PRETRAINED,
     *,
     size_px: int | None = None,
     top: bool = False,
@@ -83,9 +83,10 @@ def build(
     maps, or with ``top`` the ImageNet logits ``[N, 1000]``, without softmax. The keras.applications model
     stays one nested model, see :func:`application`.
 
-    ``weights`` is "imagenet", "none" (random, drawn under Keras' global seed) or a ``.weights.h5`` or legacy
-    ``.h5`` file, of the application alone or of a model that this function built. ``progress`` is called
-    with (bytes so far, bytes in all) if the ImageNet weights must be downloaded.
+    ``weights`` is "pretrained", "imagenet", "none" (random, drawn under Keras' global seed) or a ``.weights.h5`` or
+    legacy ``.h5`` file, of the application alone or of a model that this function built; see
+    ``tlkeras.backbones.resolve``. ``progress`` is called with (bytes so far, bytes in all) if the weights must be
+    downloaded.
 
     Raises:
         ConfigError: an unknown backbone or a size that it does not take.

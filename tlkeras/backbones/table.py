@@ -2,7 +2,7 @@
 
 Sizes, feature sizes and parameter counts are those of keras.applications; file names, addresses and hashes
 of the ImageNet weights are in :mod:`tlkeras.backbones.hashes`. ``tools/backbone_table.py`` compares both
-with the installed Keras.
+with the installed Keras. One network, ``tlkeras_tiny``, has weights of our own that come with the package.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ VALUE_RANGES = (CAFFE, TF, TORCH, BUILT_IN)
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One published file of ImageNet weights.
+    """One published file of weights.
 
     ``hash`` is what Keras pins: hexadecimal md5 (32 digits) or sha256 (64), or None where Keras pins none.
+    ``url`` is empty for a file that comes with the package.
     """
 
     file_name: str
@@ -41,7 +42,8 @@ class Backbone:
     ``constructor`` is its name in keras.applications and ``arguments`` are the keyword arguments that choose
     the variant. ``size_px`` is the side of the square input it was trained with and ``min_size_px`` the
     smallest it takes. ``feature_size`` is the length of its globally averaged features and ``parameters``
-    the number of its weights without the ImageNet top. ``licence`` is that of the ImageNet weights.
+    the number of its weights without the ImageNet top. ``licence`` is that of the pretrained weights;
+    ``weights_top`` is None where there are none for the ImageNet top.
     """
 
     name: str
@@ -54,9 +56,14 @@ class Backbone:
     parameters: int
     licence: str
     weights: WeightsFile
-    weights_top: WeightsFile
+    weights_top: WeightsFile | None
     family: str
     paper: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether its pretrained weights come with the package."""
+        return not self.weights.url
 
 
 @dataclass(frozen=True)
@@ -195,7 +202,23 @@ def _backbones() -> Iterator[Backbone]:
             )
 
 
-BACKBONES: Mapping[str, Backbone] = MappingProxyType({backbone.name: backbone for backbone in _backbones()})
+# Trained by tools/pretrain_tiny.py; docs/tlkeras-tiny.md says on what, how, and what it is good for.
+TINY = Backbone(
+    name="tlkeras_tiny",
+    constructor="MobileNet",
+    arguments=(("alpha", 0.25),),
+    size_px=96,
+    min_size_px=32,
+    value_range=TF,
+    feature_size=256,
+    parameters=218_544,
+    licence="Apache-2.0",
+    weights=WeightsFile("tlkeras_tiny.weights.h5", "", "0946748d773e969320999f90325cdc1c2c91c1be1d5b03e315e42c5e654f041b"),
+    weights_top=None,
+    family="MobileNet",
+    paper=_MOBILENET.paper,
+)
+BACKBONES: Mapping[str, Backbone] = MappingProxyType({backbone.name: backbone for backbone in (*_backbones(), TINY)})
 
 
 def names() -> tuple[str, ...]:

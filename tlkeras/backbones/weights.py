@@ -1,7 +1,7 @@
-"""Where pretrained weights come from: the user's own file, Keras' folder, or the network, checked each time.
+"""Where pretrained weights come from: the package, the user's own file, Keras' folder or the network.
 
-Keras itself is never asked to download: it deletes a local file whose hash differs, even when it is offline.
-Here a file that is there is only ever read.
+They are checked each time. Keras itself is never asked to download: it deletes a local file whose hash differs, even
+when it is offline. Here a file that is there is only ever read.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
 
+PRETRAINED = "pretrained"
 IMAGENET = "imagenet"
 NONE = "none"
 TIMEOUT_SECONDS = 10.0
@@ -28,21 +29,27 @@ Progress = Callable[[int, "int | None"], None]
 
 
 def locate(file: WeightsFile) -> Path:
-    """The path of a published file: ``KERAS_HOME/models/NAME``, where Keras looks too; ``~/.keras`` by default."""
+    """The path of a published file: ``KERAS_HOME/models/NAME``, where Keras looks too; ``~/.keras`` by default.
+
+    A file that comes with the package lies beside this module.
+    """
+    if not file.url:
+        return Path(__file__).with_name(file.file_name)
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models" / file.file_name
 
 
 def resolve(
     backbone: Backbone,
-    weights: str | os.PathLike[str] = IMAGENET,
+    weights: str | os.PathLike[str] = PRETRAINED,
     top: bool = False,
     progress: Progress | None = None,
 ) -> Path | None:
     """The local file to load, downloaded first if it must be.
 
-    ``weights`` is "imagenet", "none" (the answer is None: random weights) or the path of a ``.weights.h5`` or
-    legacy ``.h5`` file. An ImageNet file that Keras pins a hash for is hashed on every call.
+    ``weights`` is "pretrained" (those of the table: ImageNet's, or our own that come with the package), "imagenet",
+    "none" (the answer is None: random weights) or the path of a ``.weights.h5`` or legacy ``.h5`` file. A file that
+    the table has a hash for is hashed on every call.
 
     Raises:
         WeightsError: no such file, a file of another kind, a wrong hash, or a download that failed.
@@ -50,11 +57,18 @@ def resolve(
     """
     if weights == NONE:
         return None
-    if weights != IMAGENET:
+    if weights not in (PRETRAINED, IMAGENET):
         return _own_file(Path(weights))
     file = backbone.weights_top if top else backbone.weights
+    if file is None or (backbone.embedded and weights == IMAGENET):
+        raise WeightsError(
+            f"{backbone.name} has no weights {'for an ImageNet top' if top else 'that were trained on ImageNet'}",
+            next_step="Choose another backbone, such as mobilenet_v2" + ("." if top else ", or weights 'pretrained'."),
+        )
     path = locate(file)
     if not path.exists():
+        if not file.url:
+            raise WeightsError(f"the package lacks its file {file.file_name}", next_step="Install tlkeras again.")
         _download(file, path, progress)
     _check_hash(file, path)
     return path
@@ -75,7 +89,8 @@ def _own_file(path: Path) -> Path:
         )
     if path.suffix != ".h5":
         raise WeightsError(
-            "weights are 'imagenet', 'none' or the path of a .weights.h5 or .h5 file", received=f"'{path}'"
+            "weights are 'pretrained', 'imagenet', 'none' or the path of a .weights.h5 or .h5 file",
+            received=f"'{path}'",
         )
     if not path.is_file():
         raise WeightsError("there is no weights file of this name", received=path, next_step="Check the path.")

@@ -20,8 +20,15 @@ from tlkeras.cli.console import (
 
 def train(
     data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")],
-    backbone: Annotated[str, typer.Option(help="Pretrained network; 'tlkeras backbones' lists all.")] = "mobilenet_v2",
-    weights: Annotated[str, typer.Option(help="imagenet, none (random), or a weights file.")] = "imagenet",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo."
+        ),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="pretrained, imagenet, none (random), or a weights file.")
+    ] = "pretrained",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
     fit: Annotated[str, typer.Option(help="How photos become square: stretch, crop or pad.")] = "stretch",
     mirror: Annotated[
@@ -47,11 +54,11 @@ def train(
     with quiet_tensorflow():
         from tlkeras.evaluation.tables import tables
         from tlkeras.heads.config import HeadConfig
-        from tlkeras.training.config import TrainConfig
+        from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
         from tlkeras.training.run import train as run_training
 
         config = TrainConfig(
-            backbone=backbone,
+            backbone=backbone or (DEMO_BACKBONE if data == "demo" else DEFAULT_BACKBONE),
             weights=weights,
             size_px=size,
             fit=fit,

@@ -11,13 +11,15 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.images.resize import check_fit
 
 DEFAULT_BACKBONE = "mobilenet_v2"
+# The drawn demo needs no download, so neither may the network that it is tried with.
+DEMO_BACKBONE = "tlkeras_tiny"
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Options of one training run.
 
-    backbone: a name of ``tlkeras backbones``. weights: ``imagenet``, ``none`` (random) or a path.
+    backbone: a name of ``tlkeras backbones``. weights: ``pretrained``, ``imagenet``, ``none`` (random) or a path.
     size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch`` or ``pad``.
     mirror: average the features of every image with those of its mirror image (twice the work).
     head: which head is trained on the features.
@@ -27,7 +29,7 @@ class TrainConfig:
     """
 
     backbone: str = DEFAULT_BACKBONE
-    weights: str = "imagenet"
+    weights: str = "pretrained"
     size_px: int | None = None
     fit: str = "stretch"
     mirror: bool = False
