@@ -57,12 +57,14 @@ def classifier_of(
 
     from tlkeras import backbones
     from tlkeras.heads.config import HeadConfig
+    from tlkeras.heads.linear import unit_rows
     from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
     sha256 = backbones.weights_sha256(backbone)
     size_px = backbone.input_shape[1]
     config = ClassifierConfig(name, size_px, fit, mirror, HeadConfig(), class_names, 1.3, sha256)
-    features = backbone(np.asarray(pictures, np.float32), training=False).numpy()
+    # The linear head sees features of unit length.
+    features = unit_rows(backbone(np.asarray(pictures, np.float32), training=False).numpy())
     spread = features.std(axis=0).mean() * features.shape[1] ** 0.5
     kernel = np.random.default_rng(1).normal(0, 2, (features.shape[1], len(class_names))) / spread
     network = build_network(config, backbone)

@@ -16,7 +16,21 @@ def read_json(capfd):
 def test_attack_writes_images_that_fool(run_folder, photo_folder, tmp_path, capfd):
     out = tmp_path / "attacked"
     photos = str(photo_folder / "blue" / "0[0-2].jpg")
-    arguments = ["attack", str(run_folder), photos, "--target", "orange", "--epsilon", "48", "--out", str(out)]
+    arguments = [
+        "attack",
+        str(run_folder),
+        photos,
+        "--target",
+        "orange",
+        "--epsilon",
+        "48",
+        "--steps",
+        "60",
+        "--restarts",
+        "4",
+        "--out",
+        str(out),
+    ]
     assert main([*arguments, "--json"]) == 0
     shown = read_json(capfd)
     assert shown["success"] == shown["attacked"] == 3

@@ -75,7 +75,7 @@ def test_run_directory_tells_how_it_came_about(config, photo_folder, tmp_path):
     assert described["calibration"]["images"] > 0
     audited = json.loads((tmp_path / "run" / "audit.json").read_text())
     assert {image["reason"] for image in audited["images"] if image["status"] == "rejected"} == {"empty", "truncated"}
-    with pytest.raises(ConfigError, match="never overwrites"):
+    with pytest.raises(ConfigError, match="stays as it is"):
         train(config, photo_folder, out=tmp_path / "run")
 
 

@@ -213,7 +213,9 @@ TINY = Backbone(
     feature_size=256,
     parameters=218_544,
     licence="Apache-2.0",
-    weights=WeightsFile("tlkeras_tiny.weights.h5", "", "0946748d773e969320999f90325cdc1c2c91c1be1d5b03e315e42c5e654f041b"),
+    weights=WeightsFile(
+        "tlkeras_tiny.weights.h5", "", "0946748d773e969320999f90325cdc1c2c91c1be1d5b03e315e42c5e654f041b"
+    ),
     weights_top=None,
     family="MobileNet",
     paper=_MOBILENET.paper,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
+_SWITCH = threading.Lock()
 
 
 def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
@@ -52,9 +54,15 @@ def _frozen(function: Any, signature: list[Any]) -> tuple[Any, dict[str, str], d
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    with _inlined():
-        concrete = tf.function(function.python_function).get_concrete_function(*signature)
-    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    def freeze(traced: Any) -> Any:
+        return convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
+
+    concrete = function.get_concrete_function(*signature)
+    frozen = freeze(concrete)
+    if any("PartitionedCall" in node.op for node in frozen.graph.as_graph_def().node):
+        with _inlined():
+            concrete = tf.function(function.python_function).get_concrete_function(*signature)
+        frozen = freeze(concrete)
     inputs = {tensor.name: spec.name for tensor, spec in zip(concrete.inputs, signature, strict=False)}
     structure = concrete.structured_outputs
     names = sorted(structure) if isinstance(structure, dict) else [f"output_{i}" for i in range(len(frozen.outputs))]
@@ -71,12 +79,14 @@ def _inlined() -> Iterator[None]:
     """
     import tensorflow as tf
 
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+    # The switch is the whole process's: two at once would not leave it as they found it.
+    with _SWITCH:
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(before)
 
 
 @contextlib.contextmanager
