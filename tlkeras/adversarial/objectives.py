@@ -7,6 +7,7 @@ An objective gives one number for each image of a batch, from what the network s
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ class Seen:
     layers: Mapping[str, Tensor]
 
 
-class Objective:
+class Objective(abc.ABC):
     """A number for each image, ``[N]``, the higher the better."""
 
     @property
@@ -42,9 +43,9 @@ class Objective:
         """The inner layers that it looks at."""
         return ()
 
+    @abc.abstractmethod
     def __call__(self, seen: Seen) -> Tensor:
         """The value of each image, float32 ``[N]``."""
-        raise NotImplementedError
 
     def __add__(self, other: Objective) -> Objective:
         return Sum((self, other))
