@@ -203,4 +203,4 @@ def test_the_demo_needs_neither_weights_nor_network(tmp_path, monkeypatch, capfd
     assert trained["audit"]["rejected"] == 2
     # Twelve pictures of four classes: random features reach about a third.
     assert trained["evaluation"]["accuracy"] >= 0.6
-    assert not (tmp_path / "empty").exists()
+    assert not (tmp_path / "empty" / "models").exists()
