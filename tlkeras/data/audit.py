@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from tlkeras.data.dataset import SPLITS, LabelledImages, plural, printable
 from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
 from tlkeras.errors import DataError, ImageError
 from tlkeras.images.decode import Limits, read_bytes
+from tlkeras.machine import usable_cpus
 
 SHOWN_ROWS = 30
 # Endings of names by the format that they promise; any other ending promises nothing.
@@ -162,7 +162,7 @@ def audit(
     differ all are (``conflict``). When splits were given, a copy or near copy of a test image in train or
     validation, and of a validation image in train, is rejected (``leak``).
     """
-    looks = _look_at_all(dataset.paths, limits, workers or min(16, 2 * (os.cpu_count() or 1)), progress)
+    looks = _look_at_all(dataset.paths, limits, workers or min(16, 2 * usable_cpus()), progress)
     verdicts = [
         _first_verdict(path, dataset.class_names[label], str(split), sha256, content)
         for path, label, split, (sha256, content) in zip(

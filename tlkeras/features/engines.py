@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from tlkeras.errors import ConfigError, unknown
 from tlkeras.features.store import RECIPE_VERSION
+from tlkeras.machine import usable_cpus
 from tlkeras.storage import cache_root, write_bytes
 
 ENGINES = ("openvino", "onnxruntime", "tensorflow")
@@ -151,16 +151,12 @@ def _onnx_file(network: Any, weights_sha256: str) -> Path:
     return path
 
 
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _onnxruntime(network: Any, weights_sha256: str, precision: str) -> Run:
     del precision  # fp32 is all it computes here
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = usable_cpus()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         _onnx_file(network, weights_sha256), options, providers=["CPUExecutionProvider"]
@@ -180,7 +176,7 @@ def _openvino(network: Any, weights_sha256: str, precision: str) -> Run:
         "CPU",
         {
             openvino.properties.hint.inference_precision: hint,
-            openvino.properties.inference_num_threads: _threads(),
+            openvino.properties.inference_num_threads: usable_cpus(),
         },
     )
     return lambda pixels: compiled(pixels)[0].copy()
