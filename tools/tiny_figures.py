@@ -18,9 +18,6 @@ import numpy as np
 from tools.tiny_photos import HELD_OUT, SHARED, assets, held_out_of_class
 
 CATS_AND_DOGS_PER_CLASS = 500
-# The views of the pretraining were cut from photos, hardly distorted. On flowers and steel, unseen photos too, this was
-# as good as stretching or better; the cats and dogs had no part in the choice.
-FIT = "crop"
 
 
 def tasks(root: Path) -> Iterator[tuple[str, list[Path], list[Path]]]:
@@ -46,7 +43,7 @@ def features(paths: list[Path], weights: str) -> np.ndarray:
     from tlkeras.features.engines import open_engine
     from tlkeras.training.config import TrainConfig
 
-    config = TrainConfig("tlkeras_tiny", weights=weights, fit=FIT)
+    config = TrainConfig("tlkeras_tiny", weights=weights)
     keras.utils.set_random_seed(0)
     network = backbones.build(config.backbone, weights)
     found = np.empty((len(paths), network.output_shape[-1]), np.float32)

@@ -43,7 +43,8 @@ class Backbone:
     the variant. ``size_px`` is the side of the square input it was trained with and ``min_size_px`` the
     smallest it takes. ``feature_size`` is the length of its globally averaged features and ``parameters``
     the number of its weights without the ImageNet top. ``licence`` is that of the pretrained weights;
-    ``weights_top`` is None where there are none for the ImageNet top.
+    ``weights_top`` is None where there are none for the ImageNet top. ``fit`` is how photos become square for it
+    unless told otherwise (``benchmarks/inputs.py`` compares them).
     """
 
     name: str
@@ -59,6 +60,7 @@ class Backbone:
     weights_top: WeightsFile | None
     family: str
     paper: str
+    fit: str = "stretch"
 
     @property
     def embedded(self) -> bool:
@@ -219,6 +221,7 @@ TINY = Backbone(
     weights_top=None,
     family="MobileNet",
     paper=_MOBILENET.paper,
+    fit="crop",  # as in its pretraining
 )
 BACKBONES: Mapping[str, Backbone] = MappingProxyType({backbone.name: backbone for backbone in (*_backbones(), TINY)})
 

@@ -30,7 +30,9 @@ def train(
         str, typer.Option(help="pretrained, imagenet, none (random), or a weights file.")
     ] = "pretrained",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
-    fit: Annotated[str, typer.Option(help="How photos become square: stretch, crop or pad.")] = "stretch",
+    fit: Annotated[
+        str, typer.Option(help="How photos become square: stretch, crop, pad, auto (as suits the backbone).")
+    ] = "auto",
     mirror: Annotated[
         bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
     ] = False,

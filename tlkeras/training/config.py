@@ -11,6 +11,7 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.images.resize import check_fit
 
 DEFAULT_BACKBONE = "mobilenet_v2"
+OWN_FIT = "auto"
 # The drawn demo needs no download, so neither may the network that it is tried with.
 DEMO_BACKBONE = "tlkeras_tiny"
 
@@ -20,7 +21,8 @@ class TrainConfig:
     """Options of one training run.
 
     backbone: a name of ``tlkeras backbones``. weights: ``pretrained``, ``imagenet``, ``none`` (random) or a path.
-    size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch`` or ``pad``.
+    size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch``, ``pad``, or
+    ``auto``, in whose place the backbone's own is kept.
     mirror: average the features of every image with those of its mirror image (twice the work).
     head: which head is trained on the features.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
@@ -31,7 +33,7 @@ class TrainConfig:
     backbone: str = DEFAULT_BACKBONE
     weights: str = "pretrained"
     size_px: int | None = None
-    fit: str = "stretch"
+    fit: str = OWN_FIT
     mirror: bool = False
     head: HeadConfig = field(default_factory=HeadConfig)
     validation_fraction: float = 0.15
@@ -43,6 +45,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         row = backbones.get(self.backbone)
+        if self.fit == OWN_FIT:
+            object.__setattr__(self, "fit", row.fit)  # what is kept is what was done
         check_fit(self.fit, self.side_px)
         if self.side_px < row.min_size_px:
             raise ConfigError(

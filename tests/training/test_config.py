@@ -1,0 +1,30 @@
+"""What a run was asked to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tlkeras.errors import ConfigError
+from tlkeras.training.config import TrainConfig
+
+
+@pytest.mark.parametrize(
+    ("backbone", "asked", "kept"),
+    [
+        ("mobilenet_v2", "auto", "stretch"),
+        ("tlkeras_tiny", "auto", "crop"),
+        ("tlkeras_tiny", "pad", "pad"),
+        ("vgg16", "crop", "crop"),
+    ],
+)
+def test_photos_become_square_as_the_backbone_wants_unless_told_otherwise(backbone, asked, kept):
+    assert TrainConfig(backbone, fit=asked).fit == kept
+    assert TrainConfig(backbone, fit=asked).to_json()["fit"] == kept
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"fit": "squeeze"}, {"seed": -1}, {"test_fraction": 0.6}, {"validation_fraction": 0.0}, {"size_px": 8}]
+)
+def test_wrong_values_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        TrainConfig("mobilenet_v2", **wrong)
