@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, training
+from tlkeras.cli import attacking, choosing, data, explaining, exporting, ideal, info, predicting, robustness, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -35,6 +35,8 @@ app.command()(robustness.robustness)
 app.command()(exporting.export)
 app.command()(exporting.verify)
 app.command()(data.audit)
+app.command()(choosing.compare)
+app.command("few-shot")(choosing.few_shot)
 app.command()(info.backbones)
 app.command()(info.cache)
 

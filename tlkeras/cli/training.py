@@ -34,10 +34,11 @@ def train(
     mirror: Annotated[
         bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
     ] = False,
-    head: Annotated[str, typer.Option(help="linear or mlp.")] = "linear",
+    head: Annotated[str, typer.Option(help="linear, mlp, or auto: the best of several within --budget-s.")] = "linear",
     units: Annotated[str, typer.Option(help="Hidden units of the mlp head, as 256 or 256,128.")] = "256",
     dropout: Annotated[float, typer.Option(help="Dropout of the mlp head.")] = 0.3,
     batch_norm: Annotated[bool, typer.Option(help="Batch normalisation in the mlp head.")] = True,
+    budget_s: Annotated[float, typer.Option(help="Seconds that --head auto may take.")] = 120.0,
     test: Annotated[str | None, typer.Option(help="Other data to measure on, instead of a split of DATA.")] = None,
     validation_fraction: Annotated[float, typer.Option(help="Share split off for choosing the head.")] = 0.15,
     test_fraction: Annotated[float, typer.Option(help="Share split off for measuring.")] = 0.15,
@@ -52,8 +53,8 @@ def train(
     """Train a classifier on a pretrained network's features, measure it and save it."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.evaluation.tables import tables
-        from tlkeras.heads.config import HeadConfig
+        from tlkeras.evaluation.tables import search_tables, tables
+        from tlkeras.heads.config import head_named
         from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
         from tlkeras.training.run import train as run_training
 
@@ -63,7 +64,7 @@ def train(
             size_px=size,
             fit=fit,
             mirror=mirror,
-            head=HeadConfig(kind=head, units=parse_units(units), dropout=dropout, batch_norm=batch_norm),
+            head=head_named(head, units=parse_units(units), dropout=dropout, batch_norm=batch_norm, budget_s=budget_s),
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
             seed=seed,
@@ -75,7 +76,7 @@ def train(
     if as_json:
         print_json(run.to_json())
         return
-    print_tables(tables(run.judgement.evaluation))
+    print_tables([*tables(run.judgement.evaluation), *search_tables(run.fitted.head.description)])
     print(f"run: {run.folder}   ({run.seconds:.1f} s)")
     print(f"next: tlkeras predict {run.folder} PHOTOS…")
 

@@ -151,7 +151,8 @@ def _onnx_file(network: Any, weights_sha256: str) -> Path:
     return path
 
 
-def _threads() -> int:
+def threads() -> int:
+    """How many threads an engine on the CPU uses: all processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -160,7 +161,7 @@ def _onnxruntime(network: Any, weights_sha256: str, precision: str) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         _onnx_file(network, weights_sha256), options, providers=["CPUExecutionProvider"]
@@ -180,7 +181,7 @@ def _openvino(network: Any, weights_sha256: str, precision: str) -> Run:
         "CPU",
         {
             openvino.properties.hint.inference_precision: hint,
-            openvino.properties.inference_num_threads: _threads(),
+            openvino.properties.inference_num_threads: threads(),
         },
     )
     return lambda pixels: compiled(pixels)[0].copy()

@@ -7,7 +7,7 @@ from typing import Any
 
 from tlkeras import backbones
 from tlkeras.errors import ConfigError
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, HeadSearch
 from tlkeras.images.resize import check_fit
 
 DEFAULT_BACKBONE = "mobilenet_v2"
@@ -22,7 +22,7 @@ class TrainConfig:
     backbone: a name of ``tlkeras backbones``. weights: ``pretrained``, ``imagenet``, ``none`` (random) or a path.
     size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch`` or ``pad``.
     mirror: average the features of every image with those of its mirror image (twice the work).
-    head: which head is trained on the features.
+    head: which head is trained on the features, or how long to search for the best one.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
     seed: same seed, same result. engine, precision: see ``tlkeras.features.engines``.
     strict: stop when the audit rejects a file, instead of going on without it.
@@ -33,7 +33,7 @@ class TrainConfig:
     size_px: int | None = None
     fit: str = "stretch"
     mirror: bool = False
-    head: HeadConfig = field(default_factory=HeadConfig)
+    head: HeadConfig | HeadSearch = field(default_factory=HeadConfig)
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0

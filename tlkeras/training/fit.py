@@ -94,7 +94,7 @@ def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hol
         size_px=config.side_px,
         fit=config.fit,
         mirror=config.mirror,
-        head=config.head,
+        head=head.config,
         class_names=dataset.class_names,
         temperature=temperature,
         backbone_sha256=source.spaces[0].weights_sha256,
