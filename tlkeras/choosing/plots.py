@@ -34,13 +34,14 @@ def figure_of_comparison(comparison: Comparison) -> Figure:
         colour = _FRONT if m in front else _OTHER
         if m.name == comparison.recommendation.name:
             colour = _TAKEN
-        spread = [[value - 100 * low], [100 * high - value]]
+        # Rounding may put a bound on the wrong side of the value.
+        spread = [[max(value - 100 * low, 0)], [max(100 * high - value, 0)]]
         axis.errorbar(m.ms[1], value, yerr=spread, color=colour, marker="o", markersize=7, capsize=3, linewidth=1.2)
         axis.plot(m.ms[1], 100 * m.random.accuracy, marker="_", markersize=12, color=_OTHER, zorder=0)
     axis.axhline(100 * comparison.chance, color="#c9ccd1", linewidth=1, linestyle="--", zorder=0)
     axis.set_xscale("log")
     times = [m.ms[1] for m in comparison.measured]
-    axis.set_xlim(min(times) / 1.6, max(times) * 2.6)
+    axis.set_xlim(min(times) / 1.5, max(times) * 1.5)
     _plain_ticks(axis, *axis.get_xlim())
     lowest = min(100 * comparison.chance, *(100 * m.random.accuracy for m in comparison.measured))
     axis.set_ylim(max(lowest - 6, -3), 104)
@@ -57,26 +58,27 @@ def figure_of_comparison(comparison: Comparison) -> Figure:
         Line2D([], [], color=_OTHER, marker="_", markersize=12, linestyle="", label="random weights"),
         Line2D([], [], color="#c9ccd1", linestyle="--", label="most frequent class"),
     ]
-    axis.legend(handles=handles, frameon=False, fontsize=8, loc="center right")
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside lower center", ncols=len(handles))
     _open(axis)
     return figure
 
 
 def _name_points(axis: Any, comparison: Comparison) -> None:
-    """Names beside the points, moved apart where two would touch."""
-    placed: list[tuple[float, float]] = []
+    """Names along the time axis, each upright under its point, or over it where there is no room; none touch."""
     low, high = axis.get_ylim()
     left, right = np.log(axis.get_xlim())
-    for m in sorted(comparison.measured, key=lambda m: m.probe.accuracy):
-        across = (float(np.log(m.ms[1])) - left) / (right - left)
-        up = (100 * m.probe.accuracy - low) / (high - low)
-        # In shares of the axis: a name is about 0.2 wide and 0.035 high.
-        while any(abs(across - x) < 0.21 and abs(up - y) < 0.038 for x, y in placed):
-            up += 0.01
-        placed.append((across, up))
+    last = -1.0
+    for m in sorted(comparison.measured, key=lambda m: m.ms[1]):
+        # In shares of the axis; a line of text is about 0.03 wide.
+        across = max((float(np.log(m.ms[1])) - left) / (right - left), last + 0.03)
+        last = across
+        under = (100 * m.probe.interval[0] - low) / (high - low) - 0.02
+        over = (100 * m.probe.interval[1] - low) / (high - low) + 0.02
         axis.annotate(
-            m.name.partition("=")[0] if "=" not in m.name else f"{m.backbone} (own weights)",
-            (across + 0.014, up), xycoords="axes fraction", va="center", fontsize=8, color="#333333",
+            m.name if "=" not in m.name else f"{m.backbone}, own weights",
+            (across, under if under > 0.35 else over),
+            xycoords="axes fraction", ha="center", va="top" if under > 0.35 else "bottom",
+            rotation=90, fontsize=8, color="#333333",
         )  # fmt: skip
 
 
@@ -95,7 +97,7 @@ def figure_of_few_shot(curve: FewShot) -> Figure:
     axis.plot(shots, means, color=_FRONT, marker="o", linewidth=1.6, label="mean ± standard deviation")
     for point in few:
         values = [100 * value for value in point.accuracies]
-        axis.plot([point.per_class] * len(values), values, ".", color=_OTHER, markersize=5, zorder=3)
+        axis.plot([point.per_class or 0] * len(values), values, ".", color=_OTHER, markersize=5, zorder=3)
     axis.axhline(100 * everything.mean, color=_TAKEN, linewidth=1.2, linestyle="--")
     axis.annotate(
         f"all {everything.images:,} photos: {100 * everything.mean:.1f} %",

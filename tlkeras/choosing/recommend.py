@@ -87,9 +87,8 @@ def pareto(measured: Sequence[Measured]) -> tuple[str, ...]:
 
 def _sentence(taken: Measured, best: Measured, difference: float, interval: tuple[float, float], networks: int) -> str:
     low, high = taken.probe.interval
-    what = (
-        f"{100 * taken.probe.accuracy:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}), {taken.ms[1]:.1f} ms an image"
-    )
+    accuracy = f"{100 * taken.probe.accuracy:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f})"
+    what = f"{accuracy}, {taken.ms[1]:.1f} ms an image"
     if networks == 1:
         return f"{taken.name} is the only network that was measured: {what}."
     if taken is best:

@@ -89,10 +89,10 @@ def _seen(distance: str, shift: float, verdict: str) -> str:
 
 def _help(size_px: int, median_side_px: float, verdict: str) -> str:
     larger = int(min(median_side_px, 2 * size_px) // _SIZE_STEP_PX * _SIZE_STEP_PX)
+    size = ""
     if median_side_px >= _LARGER * size_px and larger > size_px:
-        size = f"a larger input (--size {larger}: the photos have about {median_side_px:.0f} px, the network sees {size_px})"
-    else:
-        size = ""
+        sizes = f"the photos have about {median_side_px:.0f} px, the network sees {size_px}"
+        size = f"a larger input (--size {larger}: {sizes})"
     deeper = "fine-tuning deeper (--fine-tune 10 --unfreeze all)"
     if verdict == "well":
         return f"What may still help: {' or '.join(filter(None, [deeper, size]))}."

@@ -33,9 +33,7 @@ def compare(
     budget: Annotated[
         str | None, typer.Option(help="Instead of --backbones: small, medium or large networks; default small.")
     ] = None,
-    images: Annotated[
-        int, typer.Option(help="How many photos are drawn at most, classes keeping their shares.")
-    ] = 1000,
+    images: Annotated[int, typer.Option(help="How many photos are drawn at most, by class.")] = 1000,
     size: Annotated[int | None, typer.Option(help="Input size in pixels; each network's own by default.")] = None,
     fit: Annotated[str, _FIT] = "stretch",
     validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,

@@ -74,8 +74,9 @@ def chance_agreement(labels: np.ndarray) -> float:
 
 
 def vote(rows: np.ndarray, labels: np.ndarray, queries: np.ndarray, class_count: int, k: int) -> np.ndarray:
-    """Log probabilities float32 [M, K] of queries [M, D]: the ``k`` nearest rows vote, and one vote more is spread
-    over all classes.
+    """Log probabilities float32 [M, K] of queries [M, D], by the votes of the ``k`` nearest rows.
+
+    One vote more is spread over all classes, so that none is impossible.
 
     Raises:
         ConfigError, DataError: as ``nearest`` and ``check_training_rows``.
