@@ -51,7 +51,7 @@ class Recipe:
 
 
 BASE = Recipe()
-_RATES = (1e-4, 1e-3, 1e-2, 1e-1)
+_RATES = (1e-3, 1e-2, 1e-1)
 _FAST = Recipe(optimiser="sgd", rates=(3.0,), batch_norm=False)
 # Trick, what is done, how, and how it is controlled here. Rows are compared with the row BASE, or with ``against``.
 Row = tuple[str, str, Recipe, str, Recipe]
@@ -118,6 +118,7 @@ class Task:
 def make_task(per_class: int) -> Task:
     """Draw the pictures and compute their features in three ways."""
     import keras
+    import tensorflow as tf
 
     from tlkeras import backbones
     from tlkeras.data.demo import CLASSES, demo_folder
@@ -130,11 +131,12 @@ def make_task(per_class: int) -> Task:
     networks = {
         kind: backbones.build(row, weights) for kind, weights in (("pretrained", "pretrained"), ("random", "none"))
     }
+    runs = {kind: tf.function(network, reduce_retracing=True) for kind, network in networks.items()}
     features = {kind: np.empty((len(paths), row.feature_size), np.float32) for kind in (*networks, "scaled")}
     for indices, pixels in pixel_batches([ImageFile(str(path)) for path in paths], row.size_px, "crop"):
-        for kind, network in networks.items():
-            features[kind][indices] = network(pixels, training=False)
-        features["scaled"][indices] = networks["pretrained"](pixels / 255.0, training=False)
+        for kind, run in runs.items():
+            features[kind][indices] = run(pixels, training=False)
+        features["scaled"][indices] = runs["pretrained"](pixels / 255.0, training=False)
     rng = np.random.default_rng(0)
     parts: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
     for label in range(len(CLASSES)):
@@ -145,10 +147,11 @@ def make_task(per_class: int) -> Task:
     return Task(features, labels, {name: np.concatenate(chosen) for name, chosen in parts.items()}, len(CLASSES))
 
 
-def optimiser_of(recipe: Recipe, rate: float, steps: int) -> Any:
-    """The Keras optimiser of a recipe."""
+def optimiser_of(recipe: Recipe, steps: int) -> Any:
+    """The Keras optimiser of a recipe at its first rate, to which others can be assigned where the rate is constant."""
     from keras import optimizers
 
+    rate = recipe.rates[0]
     schedule: Any = rate
     if recipe.schedule == "cosine":
         schedule = optimizers.schedules.CosineDecay(rate, steps)
@@ -167,66 +170,96 @@ def optimiser_of(recipe: Recipe, rate: float, steps: int) -> Any:
     return make[recipe.optimiser]()
 
 
-def train(task: Task, recipe: Recipe, rate: float, seed: int) -> tuple[Any, float]:
-    """A head trained by the recipe at one rate, and its validation log loss in nats (infinite when it diverged)."""
-    import keras
+class Trainer:
+    """One recipe, built and traced once, that can be trained from the start again with any rate and seed."""
 
-    from tlkeras.heads.config import HeadConfig
-    from tlkeras.heads.mlp import build_mlp, head_logits
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        import keras
+        import tensorflow as tf
 
-    (train_X, train_y), validation = (task.rows(recipe.features, part) for part in ("train", "validation"))
-    keras.utils.set_random_seed(seed)
-    mean, variance = train_X.mean(axis=0, dtype=np.float64), train_X.var(axis=0, dtype=np.float64)
-    variance[variance < 1e-10] = 1.0
-    stored = (mean, variance) if recipe.inputs == "standardised" else (0 * mean, 0 * variance + 1)
-    config = HeadConfig("mlp", recipe.units, recipe.dropout, recipe.batch_norm)
-    model = build_mlp(config, train_X.shape[1], task.class_count, mean=stored[0], variance=stored[1])
-    _start(model, recipe.start, seed)
-    steps = EPOCHS * -(-len(train_y) // BATCH)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer=optimiser_of(recipe, rate, steps), loss=loss)
-    best: list[tuple[float, int, list[np.ndarray]]] = []
-    averaged = model.get_weights()
+        from tlkeras.heads.config import HeadConfig
+        from tlkeras.heads.mlp import build_mlp
 
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if recipe.average == "ema":
-                for mean, now in zip(averaged, model.get_weights(), strict=True):
-                    mean += 0.1 * (now - mean)
+        self.recipe = recipe
+        train_X, train_y = task.rows(recipe.features, "train")
+        self.validation = task.rows(recipe.features, "validation")
+        self.count = len(train_y)
+        self.steps = -(-self.count // BATCH)
+        mean, variance = train_X.mean(axis=0, dtype=np.float64), train_X.var(axis=0, dtype=np.float64)
+        variance[variance < 1e-10] = 1.0
+        stored = (mean, variance) if recipe.inputs == "standardised" else (0 * mean, 0 * variance + 1)
+        config = HeadConfig("mlp", recipe.units, recipe.dropout, recipe.batch_norm)
+        self.model = build_mlp(config, train_X.shape[1], task.class_count, mean=stored[0], variance=stored[1])
+        self.optimiser = optimiser_of(recipe, EPOCHS * self.steps)
+        self.optimiser.build(self.model.trainable_variables)
+        self.averaged = [tf.Variable(value) for value in self.model.get_weights()]
+        self.fresh = [variable.numpy() for variable in (*self.model.variables, *self.optimiser.variables)]
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        rows, labels = tf.constant(train_X), tf.constant(train_y)
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            own = model.get_weights()
-            if recipe.average == "ema":
-                model.set_weights(averaged)
-            score = log_loss(head_logits(model, validation[0]), validation[1])
-            best.append((score, epoch, model.get_weights()))
-            model.set_weights(own)
-            if recipe.patience:
-                best.sort(key=lambda entry: (entry[0], entry[1]))
-                del best[3:]
-                if epoch - best[0][1] >= recipe.patience or not np.isfinite(score):
-                    model.stop_training = True
-            else:
+        @tf.function
+        def epoch(order: Any) -> None:
+            for step in tf.range(self.steps):
+                with tf.GradientTape() as tape:
+                    logits = self.model(tf.gather(rows, order[step]), training=True)
+                    loss = loss_of(tf.gather(labels, order[step]), logits)
+                gradients = tape.gradient(loss, self.model.trainable_variables)
+                self.optimiser.apply(gradients, self.model.trainable_variables)
+                for mean, now in zip(self.averaged, self.model.weights, strict=True):
+                    mean.assign_add(0.1 * (now - mean))
+
+        self._epoch = epoch
+        self._logits = tf.function(lambda rows: self.model(rows, training=False), reduce_retracing=True)
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """Logits float32 [N, K] of features [N, D] by the weights trained last."""
+        return np.asarray(self._logits(rows))
+
+    def run(self, rate: float, seed: int) -> float:
+        """Train; returns the validation log loss in nats of the weights that are left, infinite when it diverged."""
+        rng = np.random.default_rng(seed)
+        self._reset(rate, rng, seed)
+        best: list[tuple[float, int, list[np.ndarray]]] = []
+        for epoch in range(EPOCHS):
+            # The last batch is filled up with the first pictures.
+            self._epoch(np.resize(rng.permutation(self.count), (self.steps, BATCH)))
+            own = self.model.get_weights()
+            if self.recipe.average == "ema":
+                self.model.set_weights([variable.numpy() for variable in self.averaged])
+            score = log_loss(self.logits(self.validation[0]), self.validation[1])
+            best.append((score, epoch, self.model.get_weights()))
+            self.model.set_weights(own)
+            if not self.recipe.patience:
                 del best[:-1]
+                continue
+            best.sort(key=lambda entry: entry[:2])
+            del best[3:]
+            if epoch - best[0][1] >= self.recipe.patience or not np.isfinite(score):
+                break
+        weights = best[0][2]
+        if self.recipe.average == "soup":
+            weights = [np.mean(parts, axis=0) for parts in zip(*(entry[2] for entry in best), strict=True)]
+        self.model.set_weights(weights)
+        return log_loss(self.logits(self.validation[0]), self.validation[1])
 
-    model.fit(train_X, train_y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[Watch()])
-    weights = best[0][2]
-    if recipe.average == "soup":
-        weights = [np.mean(parts, axis=0) for parts in zip(*(entry[2] for entry in best), strict=True)]
-    model.set_weights(weights)
-    return model, log_loss(head_logits(model, validation[0]), validation[1])
-
-
-def _start(model: Any, start: str, seed: int) -> None:
-    """Other first weights for the Dense layers."""
-    if start == "glorot":
-        return
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if not hasattr(layer, "kernel"):
-            continue
-        deviation = {"he": np.sqrt(2 / layer.kernel.shape[0]), "large": 1.0, "zeros": 0.0}[start]
-        layer.kernel.assign(deviation * rng.normal(size=layer.kernel.shape))
+    def _reset(self, rate: float, rng: np.random.Generator, seed: int) -> None:
+        for variable, value in zip((*self.model.variables, *self.optimiser.variables), self.fresh, strict=True):
+            variable.assign(np.array([seed, 0], np.uint32) if "seed" in variable.name else value)
+        if self.recipe.schedule == "constant":
+            self.optimiser.learning_rate = rate
+        for layer in self.model.layers:
+            if not hasattr(layer, "kernel"):
+                continue
+            inputs, outputs = layer.kernel.shape
+            deviation = {
+                "glorot": (2 / (inputs + outputs)) ** 0.5,
+                "he": (2 / inputs) ** 0.5,
+                "large": 1.0,
+                "zeros": 0.0,
+            }
+            layer.kernel.assign(deviation[self.recipe.start] * rng.normal(size=layer.kernel.shape))
+        for mean, now in zip(self.averaged, self.model.weights, strict=True):
+            mean.assign(now)
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -239,21 +272,27 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(scipy.special.logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]))
 
 
-def test_accuracy(task: Task, recipe: Recipe, seed: int) -> float:
-    """Accuracy, 0..1, on the test, of the recipe at the rate that validation likes best."""
+def accuracies(task: Task, recipe: Recipe, seeds: int) -> list[float]:
+    """Accuracy, 0..1, on the test for each seed, at the rate that validation likes best."""
     from tlkeras.heads.linear import unit_rows
-    from tlkeras.heads.mlp import head_logits
     from tlkeras.heads.search import search_linear
 
     test_X, test_y = task.rows(recipe.features, "test")
     if not recipe.units:
         (train_X, train_y), (val_X, val_y) = (task.rows(recipe.features, part) for part in ("train", "validation"))
-        found = search_linear(unit_rows(train_X), train_y, unit_rows(val_X), val_y, task.class_count, seed=seed)
-        logits = found.head.logits(unit_rows(test_X))
-    else:
-        model, _ = min((train(task, recipe, rate, seed) for rate in recipe.rates), key=lambda made: made[1])
-        logits = head_logits(model, test_X)
-    return float((np.nan_to_num(logits).argmax(axis=1) == test_y).mean())
+        trained = (unit_rows(train_X), train_y, unit_rows(val_X), val_y, task.class_count)
+        heads = [search_linear(*trained, seed=seed).head for seed in range(seeds)]
+        return [_share(head.logits(unit_rows(test_X)), test_y) for head in heads]
+    trainer = Trainer(task, recipe)
+    found = []
+    for seed in range(seeds):
+        made = [(trainer.run(rate, seed), _share(trainer.logits(test_X), test_y)) for rate in recipe.rates]
+        found.append(min(made, key=lambda result: result[0])[1])
+    return found
+
+
+def _share(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((np.nan_to_num(logits).argmax(axis=1) == labels).mean())
 
 
 def table(rows: Sequence[Row], measured: dict[Recipe, list[float]]) -> list[str]:
@@ -296,7 +335,7 @@ def main() -> None:
     recipes = list(dict.fromkeys([BASE, *(recipe for row in ROWS for recipe in (row[4], row[2]))]))
     measured: dict[Recipe, list[float]] = {}
     for number, recipe in enumerate(recipes, 1):
-        measured[recipe] = [test_accuracy(task, recipe, seed) for seed in range(options.seeds)]
+        measured[recipe] = accuracies(task, recipe, options.seeds)
         print(f"{number} of {len(recipes)}: {_spread(measured[recipe], '%')}  {recipe}", flush=True)
     counts = ", ".join(f"{len(task.parts[name])} for {name}" for name in task.parts)
     words = f"{len(task.labels)} pictures ({counts}), {options.seeds} seeds: `python -m tools.tricks_table`."

@@ -26,7 +26,7 @@ def measured(
         name=name,
         backbone=name,
         weights="pretrained",
-        size_px=size_px,
+        size_px=224,
         feature_size=256,
         parameters=round(1e6 * ms),
         megabytes=4 * ms,
