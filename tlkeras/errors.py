@@ -99,7 +99,7 @@ class OutOfMemoryError(ConfigError):
     """A step of training does not fit in the device's memory."""
 
 
-class Interrupted(TlkerasError):
+class InterruptedRunError(TlkerasError):
     """Somebody asked a long step to stop (Ctrl-C, SIGTERM); what it had is saved, the line says how to go on."""
 
     exit_code = 130

@@ -61,6 +61,6 @@ def blocks(model: Any) -> tuple[NetworkBlock, ...]:
 
 
 def _halvings(operation: Any, side: int) -> float:
-    shape = getattr(operation.output, "shape", ())
+    shape: Any = getattr(operation.output, "shape", ())
     # Without padding a convolution takes a pixel or two off; that makes no new block.
     return round(math.log2(side / shape[1])) if len(shape) == 4 and shape[1] else math.inf

@@ -152,7 +152,7 @@ def train(
             fine_tune=tuning if fine_tune is not None or find_rate else None,
         )
         if find_rate:
-            from tlkeras.training.rate_run import find_rate as find
+            from tlkeras.training.rate_finder import find_rate as find
 
             found = find(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
         elif resume is not None:

@@ -51,8 +51,8 @@ PRESETS = {
 STRONG_FROM = 5000
 
 
-def preset(name: str, image_count: int) -> tuple[str, Augmentation]:
-    """The name and the figures of a preset; ``auto`` is told by the number of training photos.
+def preset(name: str, image_count: int) -> str:
+    """The name of a preset; for ``auto`` the one that the number of training photos speaks for.
 
     Raises: ConfigError for an unknown name.
     """
@@ -60,7 +60,7 @@ def preset(name: str, image_count: int) -> tuple[str, Augmentation]:
         name = "strong" if image_count >= STRONG_FROM else "light"
     if name not in PRESETS:
         raise unknown("augmentation", name, AUGMENTATIONS)
-    return name, PRESETS[name]
+    return name
 
 
 class RandomResizedCrop(keras.layers.Layer):

@@ -27,6 +27,7 @@ from tlkeras.training.head import Head, train_head
 
 if TYPE_CHECKING:
     from tlkeras.training.fine_tune import FineTuning
+    from tlkeras.training.start import Start
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def fit(
     Images of the test split are kept out of everything. With ``hold_out_test=False`` no test split is made
     where the data has none. ``state_folder``, ``how_to_resume``: see ``tlkeras.training.fine_tune.fine_tune``.
 
-    Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; Interrupted.
+    Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; InterruptedRunError.
     """
     clock = Clock()
     if config.fine_tune is not None and (config.fine_tune.devices or config.fine_tune.mixed_precision):
@@ -135,32 +136,11 @@ def fit(
 def _fine_tuned(
     config: TrainConfig, fitted: Fitted, reporter: Reporter, folder: Path | None, how_to_resume: str
 ) -> Fitted:
-    from tlkeras.training.baseline import logits_on_validation, starting_head
-    from tlkeras.training.fine_tune import Photos, fine_tune
+    from tlkeras.training.fine_tune import fine_tune
 
-    images, features = fitted.images, fitted.features.matrix
-    photos = {}
-    for name in ("train", "validation"):
-        rows = np.flatnonzero(images.splits == name)
-        photos[name] = Photos(tuple(fitted.verdicts[row] for row in rows), images.labels[rows])
-    # The network's weights in its own order: the backbone's, then those of a head that has not seen validation.
-    head = starting_head(fitted.head, images, features)
-    backbone = fitted.frozen.network.get_layer("backbone")
-    start = [variable.numpy() for variable in (*backbone.weights, *head.weights)]
-    frozen_logits = logits_on_validation(fitted.head, images, fitted.audit.groups, features, seed=config.seed)
     assert config.fine_tune is not None
-    result = fine_tune(
-        fitted.frozen.config,
-        start,
-        photos["train"],
-        photos["validation"],
-        frozen_logits,
-        config.fine_tune,
-        seed=config.seed,
-        reporter=reporter,
-        folder=folder,
-        how_to_resume=how_to_resume,
-    )
+    start = starting_point(fitted, config.seed)
+    result = fine_tune(start, config.fine_tune, reporter=reporter, folder=folder, how_to_resume=how_to_resume)
     reporter.say(
         f"     kept  {'the frozen' if result.kept_frozen else 'the fine-tuned'} network: {result.contest.reason}"
     )
@@ -170,8 +150,29 @@ def _fine_tuned(
     return replace(
         fitted,
         classifier=result.classifier,
-        calibration=_calibration(result.logits, photos["validation"].labels, temperature),
+        calibration=_calibration(result.logits, start.validation.labels, temperature),
         fine_tuning=result,
+    )
+
+
+def starting_point(fitted: Fitted, seed: int) -> Start:
+    """The frozen classifier as fine-tuning starts from it."""
+    from tlkeras.training.baseline import logits_on_validation, starting_head
+    from tlkeras.training.start import Photos, Start
+
+    images, features = fitted.images, fitted.features.matrix
+    photos = {}
+    for name in ("train", "validation"):
+        rows = np.flatnonzero(images.splits == name)
+        photos[name] = Photos(tuple(fitted.verdicts[row] for row in rows), images.labels[rows])
+    head = starting_head(fitted.head, images, features)
+    backbone = fitted.frozen.network.get_layer("backbone")
+    return Start(
+        described=fitted.frozen.config,
+        weights=tuple(variable.numpy() for variable in (*backbone.weights, *head.weights)),
+        **photos,
+        frozen_logits=logits_on_validation(fitted.head, images, fitted.audit.groups, features, seed=seed),
+        seed=seed,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import DataError, Interrupted, OutOfMemoryError
+from tlkeras.errors import DataError, InterruptedRunError, OutOfMemoryError
 from tlkeras.progress import Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
@@ -93,7 +93,7 @@ def train(
     asked = Asked(
         config, str(data), None if test_data is None else str(test_data), None if data_dir is None else str(data_dir)
     )
-    dataset = _opened(asked)
+    dataset = opened(asked)
     folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
     if config.fine_tune is None:
         return _train(asked, dataset, folder, reporter)
@@ -118,10 +118,14 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
     if folder.is_dir() and unfinished(folder).is_dir():
         forget(folder)  # it was killed after the directory had appeared
     asked = Asked.read(folder)
-    return _train_resumably(asked, _opened(asked), folder, reporter or Silent())
+    return _train_resumably(asked, opened(asked), folder, reporter or Silent())
 
 
-def _opened(asked: Asked) -> LabelledImages:
+def opened(asked: Asked) -> LabelledImages:
+    """The data that a run was asked to train on, the test data joined to it.
+
+    Raises: DataError, ConfigError.
+    """
     seed = asked.config.seed
     dataset = open_dataset(asked.data, data_dir=asked.data_dir, seed=seed)
     if asked.test_data is not None:
@@ -135,7 +139,7 @@ def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, report
         try:
             run = _train(asked, dataset, folder, reporter, how)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; what was finished is kept", next_step=how) from None
+            raise InterruptedRunError("interrupted; what was finished is kept", next_step=how) from None
         forget(folder)
     return run
 

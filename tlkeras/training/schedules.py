@@ -11,8 +11,9 @@ FLOOR = 0.01
 
 
 def rate_at(step: int, steps: int, config: FineTuneConfig) -> float:
-    """The learning rate of a step, ``0 ≤ step < steps``: linear warm-up, then half a cosine (Loshchilov & Hutter 2017,
-    "SGDR") or a constant.
+    """The learning rate of a step, ``0 ≤ step < steps``: linear warm-up, then half a cosine or a constant.
+
+    Loshchilov & Hutter 2017, "SGDR".
     """
     rising = math.ceil(config.warmup * steps)
     if step < rising:
@@ -35,5 +36,5 @@ def block_factors(block_count: int, config: FineTuneConfig) -> tuple[float, ...]
 
 
 def ema_decay(step: int, config: FineTuneConfig) -> float:
-    """The decay of the averaged weights after a step: it grows to ``config.ema``, so that short runs forget their start."""
+    """The decay of the averaged weights after a step: it grows to ``config.ema``, to forget the start soon."""
     return min(config.ema, (1 + step) / (10 + step))

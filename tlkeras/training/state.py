@@ -23,7 +23,7 @@ class TuningState:
     Learning rates, unfrozen blocks, the order of photos and every random draw follow from ``step`` and the seed.
 
     fingerprint: of the photos, their labels and splits, and of the options. step: how many are done, through all
-    epochs. loss_sum, loss_steps: of the epoch that is running. seconds: of work so far.
+    epochs. loss_sum: of the steps of the epoch that is running. seconds: of work so far.
     history: a row for each finished epoch. best_log_loss: on validation; stale_epochs: how many since then.
     kept: files of epochs' weights with their log losses, by what they are kept for.
     stopped: ``""`` while it runs or when it came to its end, ``early`` (patience), ``not finite`` (loss).
@@ -32,7 +32,6 @@ class TuningState:
     fingerprint: str
     step: int = 0
     loss_sum: float = 0.0
-    loss_steps: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_log_loss: float | None = None

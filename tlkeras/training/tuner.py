@@ -111,12 +111,7 @@ class Tuner:
             self._steps[block_count] = self._compiled(block_count)
         replicas = self.strategy.num_replicas_in_sync
         if replicas > 1:
-            pixels, targets = (
-                self.strategy.experimental_distribute_values_from_function(
-                    lambda context, shares=tf.split(whole, replicas): shares[context.replica_id_in_sync_group]
-                )
-                for whole in (pixels, targets)
-            )
+            pixels, targets = (self._shared(tf.split(whole, replicas)) for whole in (pixels, targets))
         try:
             loss, length = self._steps[block_count](pixels, targets, tf.constant(rate), tf.constant(decay))
             return float(loss) if np.isfinite(length) else float("nan")
@@ -174,6 +169,12 @@ class Tuner:
         layers = _normalisations([layer for block in self._blocks for layer in block.layers])
         return [variable for layer in layers for variable in layer.non_trainable_weights]
 
+    def _shared(self, shares: Sequence[Tensor]) -> Any:
+        """One share a device."""
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: shares[context.replica_id_in_sync_group]
+        )
+
     def _out_of_memory(self) -> OutOfMemoryError:
         size = self.config.batch_size
         smaller = max(size // 2, len(self.config.devices), 1)
@@ -191,7 +192,7 @@ def check_devices(config: FineTuneConfig) -> None:
             raise unknown("device", name, sorted(known))
     if config.mixed_precision and not _has_bfloat16():
         raise ConfigError(
-            "mixed precision needs a GPU that computes in bfloat16 (compute capability 8.0 or more); on a CPU it is slower",
+            "mixed precision needs a GPU of compute capability 8.0 or more; on a CPU it is slower",
             next_step="Leave out --mixed-precision.",
         )
 
