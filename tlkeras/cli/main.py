@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except TlkerasError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, prefix="" if error.exit_code == INTERRUPTED else "error: ")
     except BrokenPipeError:
         # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
