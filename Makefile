@@ -8,7 +8,7 @@ RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run wheel test test-all lint bench export-table onnx-table clean
+.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -75,6 +75,9 @@ export-table: $(READY)  ## docs/export-parity.md: one backbone of every family i
 
 onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes docs/onnx-backbones.md
 	$(BIN)/python -m tools.onnx_table
+
+tricks-table: $(READY)  ## the table of docs/training-tricks.md: every training trick on the demo, three seeds
+	$(BIN)/python -m tools.tricks_table
 
 clean:  ## remove the environment and what tools left
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

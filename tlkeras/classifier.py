@@ -15,6 +15,7 @@ from tlkeras.data.inputs import image_files
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.heads.config import head_named
 from tlkeras.images.arrays import as_uint8
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import TrainedClassifier
@@ -33,7 +34,8 @@ class ImageClassifier:
     >>> classifier.predict(["a.jpg", "b.jpg"])                         # doctest: +SKIP
 
     ``backbone``: a name of ``tlkeras.backbones.names()``. ``reporter``: who hears of progress, nobody by
-    default. ``options``: the other fields of ``tlkeras.training.config.TrainConfig``.
+    default. ``options``: the other fields of ``tlkeras.training.config.TrainConfig``, where ``head`` may also be
+    "linear", "mlp" or "auto".
 
     Raises: ConfigError for an option that is unknown or has an impossible value.
     """
@@ -43,6 +45,8 @@ class ImageClassifier:
         for name in options:
             if name not in known:
                 raise unknown("option", name, known)
+        if isinstance(options.get("head"), str):
+            options["head"] = head_named(options["head"])
         self.config = TrainConfig(backbone=backbone, **options)
         self.reporter: Reporter = reporter or Silent()
         self.fitted_: Fitted | None = None

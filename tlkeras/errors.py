@@ -95,6 +95,16 @@ class ServedError(ExportError):
         super().__init__(rule, received=received, next_step=next_step)
 
 
+class OutOfMemoryError(ConfigError):
+    """A step of training does not fit in the device's memory."""
+
+
+class InterruptedRunError(TlkerasError):
+    """Somebody asked a long step to stop (Ctrl-C, SIGTERM); what it had is saved, the line says how to go on."""
+
+    exit_code = 130
+
+
 def _rebuild(kind: type[TlkerasError], state: dict[str, object]) -> TlkerasError:
     error = kind.__new__(kind)
     error.__dict__.update(state)

@@ -109,6 +109,12 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
                     parent.rmdir()
 
 
+def unfinished(folder: str | Path) -> Path:
+    """The folder beside ``folder`` that keeps a long run until it is finished."""
+    folder = Path(folder)
+    return folder.with_name(f"{folder.name}.unfinished")
+
+
 def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:
     """The folder that a command may write: the one that was asked for, or ``parent/stem-NUMBER``, not yet there.
 
@@ -119,10 +125,15 @@ def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:
     if given is not None:
         if Path(given).exists():
             raise ConfigError(f"'{given}' exists already and stays as it is", next_step="Choose another --out.")
+        if unfinished(given).exists():
+            raise ConfigError(
+                f"'{given}' was begun and is not finished",
+                next_step=f"Go on with 'tlkeras train --resume {given}', or delete '{unfinished(given)}'.",
+            )
         return Path(given)
     name = Path(stem).name or "result"
     number = 1
-    while (folder := Path(parent) / f"{name}-{number}").exists():
+    while (folder := Path(parent) / f"{name}-{number}").exists() or unfinished(folder).exists():
         number += 1
     return folder
 

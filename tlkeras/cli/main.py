@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, training
+from tlkeras.cli import attacking, choosing, data, explaining, exporting, ideal, info, predicting, robustness, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -35,6 +35,8 @@ app.command()(robustness.robustness)
 app.command()(exporting.export)
 app.command()(exporting.verify)
 app.command()(data.audit)
+app.command()(choosing.compare)
+app.command("few-shot")(choosing.few_shot)
 app.command()(info.backbones)
 app.command()(info.cache)
 
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except TlkerasError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code, prefix="" if error.exit_code == INTERRUPTED else "error: ")
     except BrokenPipeError:
         # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

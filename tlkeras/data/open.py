@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def open_dataset(
     if text == "demo":
         from tlkeras.data.demo import demo_folder
 
-        return open_folder(demo_folder(seed=seed))
+        return dataclasses.replace(open_folder(demo_folder(seed=seed)), name=text)
     if not isinstance(source, str) or tfds_source.parse(text) is None:
         raise DataError("no such folder or list", received=f"'{text}'", next_step="Check the path.")
     return tfds_source.open_tfds(text, data_dir=data_dir, progress=progress)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tlkeras.evaluation.metrics import ClassFigures, Evaluation
 
@@ -27,6 +28,24 @@ def tables(evaluation: Evaluation) -> list[Table]:
     if len(evaluation.class_names) <= _SMALL:
         shown.append(_matrix(evaluation))
     return shown
+
+
+def search_tables(head: Mapping[str, Any]) -> list[Table]:
+    """The candidates of a head search as a ``rich`` table; none where ``head``, its description, has no search."""
+    from rich.table import Table
+
+    search = head.get("search")
+    if search is None:
+        return []
+    table = Table("candidate", title="Heads on held-out images")
+    for column in ("log loss", "accuracy", "seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for row in search["candidates"]:
+        loss = "–" if row["log_loss"] is None else f"{row['log_loss']:.4f}"
+        note = "chosen" if row["name"] == search["chosen"] else row["note"]
+        table.add_row(row["name"], loss, _percent(row["accuracy"]), f"{row['seconds']:.1f}", note)
+    return [table]
 
 
 def confused_pairs(evaluation: Evaluation, limit: int = _PAIRS) -> list[tuple[str, str, int]]:

@@ -152,6 +152,12 @@ def fit_mlp(
     return model, history
 
 
+def head_logits(head: keras.Model, features: np.ndarray, batch_size: int = 4096) -> np.ndarray:
+    """Logits float32 ``[N, K]`` of a Keras head for features ``[N, D]``, in inference mode."""
+    parts = [head(features[at : at + batch_size], training=False) for at in range(0, len(features), batch_size)]
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
 def _watch(
     model: keras.Model, val_X: np.ndarray, val_y: np.ndarray, patience: int, history: list[dict[str, float]]
 ) -> keras.callbacks.Callback:
@@ -164,8 +170,7 @@ def _watch(
         best = np.inf
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            parts = [model(val_X[at : at + 4096], training=False) for at in range(0, len(val_X), 4096)]
-            logits = np.concatenate([np.asarray(part, np.float64) for part in parts])
+            logits = head_logits(model, val_X).astype(np.float64)
             losses = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(val_y)), val_y]
             log_loss, accuracy = float(losses.mean()), float(np.mean(logits.argmax(axis=1) == val_y))
             loss = float((logs or {})["loss"])

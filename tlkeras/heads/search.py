@@ -96,10 +96,7 @@ def search_linear(
             "groups must have one number per image of train and validation",
             received=f"shape {np.shape(groups)} for {len(labels)} images",
         )
-    if len(labels) - train_count >= VALIDATION_IMAGES:
-        folds = np.where(np.arange(len(labels)) < train_count, -1, 0)
-    else:
-        folds = assign_folds(labels, seed, groups=groups)
+    folds = held_out_folds(labels, train_count, seed, groups=groups)
     rotated = rotate(features)
     held_out = np.flatnonzero(folds >= 0)
     if len(held_out):
@@ -120,6 +117,16 @@ def search_linear(
         held_out_indices=held_out,
         seconds=time.perf_counter() - began,
     )
+
+
+def held_out_folds(labels: np.ndarray, train_count: int, seed: int, *, groups: np.ndarray | None = None) -> np.ndarray:
+    """Which images of train and validation, in this order, judge heads, int64 [N]: a fold each, or -1 for never.
+
+    Validation alone where it is large enough, else everything in the folds of ``assign_folds``.
+    """
+    if len(labels) - train_count >= VALIDATION_IMAGES:
+        return np.where(np.arange(len(labels)) < train_count, -1, 0)
+    return assign_folds(labels, seed, groups=groups)
 
 
 def assign_folds(labels: np.ndarray, seed: int, *, folds: int = FOLDS, groups: np.ndarray | None = None) -> np.ndarray:

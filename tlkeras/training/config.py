@@ -7,8 +7,9 @@ from typing import Any
 
 from tlkeras import backbones
 from tlkeras.errors import ConfigError
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
 from tlkeras.images.resize import check_fit
+from tlkeras.training.fine_tune_config import FineTuneConfig
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 OWN_FIT = "auto"
@@ -24,10 +25,11 @@ class TrainConfig:
     size_px: side of the network's input; the backbone's own by default. fit: ``crop``, ``stretch``, ``pad``, or
     ``auto``, in whose place the backbone's own is kept.
     mirror: average the features of every image with those of its mirror image (twice the work).
-    head: which head is trained on the features.
+    head: which head is trained on the features, or how long to search for the best one.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
     seed: same seed, same result. engine, precision: see ``tlkeras.features.engines``.
     strict: stop when the audit rejects a file, instead of going on without it.
+    fine_tune: how the network is trained on, after its head; None leaves it frozen.
     """
 
     backbone: str = DEFAULT_BACKBONE
@@ -35,13 +37,14 @@ class TrainConfig:
     size_px: int | None = None
     fit: str = OWN_FIT
     mirror: bool = False
-    head: HeadConfig = field(default_factory=HeadConfig)
+    head: HeadConfig | HeadSearch = field(default_factory=HeadConfig)
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0
     engine: str = "auto"
     precision: str = "fp32"
     strict: bool = False
+    fine_tune: FineTuneConfig | None = None
 
     def __post_init__(self) -> None:
         row = backbones.get(self.backbone)
@@ -71,3 +74,16 @@ class TrainConfig:
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> TrainConfig:
+        """The config that ``to_json`` described.
+
+        Raises: ConfigError for a value that an option cannot have; TypeError for options that there are not.
+        """
+        fine_tune = plain.get("fine_tune")
+        parts = {
+            "head": head_from_json(plain["head"]),
+            "fine_tune": None if fine_tune is None else FineTuneConfig(**fine_tune),
+        }
+        return cls(**{**plain, **parts})

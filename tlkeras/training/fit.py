@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +24,10 @@ from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.head import Head, train_head
+
+if TYPE_CHECKING:
+    from tlkeras.training.fine_tune import FineTuning
+    from tlkeras.training.start import Start
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Fitted:
     """A trained classifier and everything that was seen on the way.
 
     ``images`` has a split for every kept image; ``verdicts`` and ``features`` are aligned with it.
+    ``fine_tuning`` says what came of it, None when it was not asked for; ``frozen`` is the classifier that it started
+    from, the same as ``classifier`` where that was kept. ``features`` and ``head`` are the frozen network's.
     ``seconds``: time of each step.
     """
 
@@ -50,17 +58,31 @@ class Fitted:
     head: Head
     calibration: Calibration
     seconds: dict[str, float]
+    frozen: TrainedClassifier
+    fine_tuning: FineTuning | None = None
 
 
-def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hold_out_test: bool = True) -> Fitted:
-    """Train a classifier on frozen features.
+def fit(
+    config: TrainConfig,
+    dataset: LabelledImages,
+    reporter: Reporter,
+    *,
+    hold_out_test: bool = True,
+    state_folder: Path | None = None,
+    how_to_resume: str = "",
+) -> Fitted:
+    """Train a classifier on frozen features, and fine-tune it where that is asked for.
 
     Images of the test split are kept out of everything. With ``hold_out_test=False`` no test split is made
-    where the data has none.
+    where the data has none. ``state_folder``, ``how_to_resume``: see ``tlkeras.training.fine_tune.fine_tune``.
 
-    Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line.
+    Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; InterruptedRunError.
     """
     clock = Clock()
+    if config.fine_tune is not None and (config.fine_tune.devices or config.fine_tune.mixed_precision):
+        from tlkeras.training.tuner import check_devices
+
+        check_devices(config.fine_tune)  # before minutes are spent on the photos
     # Weights that are not there are found out before minutes are spent on the photos.
     backbones.resolve(backbones.get(config.backbone), config.weights, top=False)
     prepared = in_background(lambda: _prepared(config))
@@ -94,14 +116,64 @@ def fit(config: TrainConfig, dataset: LabelledImages, reporter: Reporter, *, hol
         size_px=config.side_px,
         fit=config.fit,
         mirror=config.mirror,
-        head=config.head,
+        head=head.config,
         class_names=dataset.class_names,
         temperature=temperature,
         backbone_sha256=source.spaces[0].weights_sha256,
     )
     classifier = TrainedClassifier(described, build_network(described, source.network, head.model))
     clock.stop("head")
-    return Fitted(classifier, checked, images, verdicts, features, head, calibration, clock.seconds)
+    fitted = Fitted(
+        classifier, checked, images, verdicts, features, head, calibration, clock.seconds, frozen=classifier
+    )
+    if config.fine_tune is None:
+        return fitted
+    tuned = _fine_tuned(config, fitted, reporter, state_folder, how_to_resume)
+    clock.stop("fine-tune")
+    return tuned
+
+
+def _fine_tuned(
+    config: TrainConfig, fitted: Fitted, reporter: Reporter, folder: Path | None, how_to_resume: str
+) -> Fitted:
+    from tlkeras.training.fine_tune import fine_tune
+
+    assert config.fine_tune is not None
+    start = starting_point(fitted, config.seed)
+    result = fine_tune(start, config.fine_tune, reporter=reporter, folder=folder, how_to_resume=how_to_resume)
+    reporter.say(
+        f"     kept  {'the frozen' if result.kept_frozen else 'the fine-tuned'} network: {result.contest.reason}"
+    )
+    if result.classifier is None or result.logits is None:
+        return replace(fitted, fine_tuning=result)
+    temperature = result.classifier.config.temperature
+    return replace(
+        fitted,
+        classifier=result.classifier,
+        calibration=_calibration(result.logits, start.validation.labels, temperature),
+        fine_tuning=result,
+    )
+
+
+def starting_point(fitted: Fitted, seed: int) -> Start:
+    """The frozen classifier as fine-tuning starts from it."""
+    from tlkeras.training.baseline import logits_on_validation, starting_head
+    from tlkeras.training.start import Photos, Start
+
+    images, features = fitted.images, fitted.features.matrix
+    photos = {}
+    for name in ("train", "validation"):
+        rows = np.flatnonzero(images.splits == name)
+        photos[name] = Photos(tuple(fitted.verdicts[row] for row in rows), images.labels[rows])
+    head = starting_head(fitted.head, images, features)
+    backbone = fitted.frozen.network.get_layer("backbone")
+    return Start(
+        described=fitted.frozen.config,
+        weights=tuple(variable.numpy() for variable in (*backbone.weights, *head.weights)),
+        **photos,
+        frozen_logits=logits_on_validation(fitted.head, images, fitted.audit.groups, features, seed=seed),
+        seed=seed,
+    )
 
 
 class Clock:

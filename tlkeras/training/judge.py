@@ -9,6 +9,7 @@ import numpy as np
 
 from tlkeras.data.audit import Audit, audit
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.features.source import Features, FeatureSource
@@ -51,10 +52,21 @@ def judge(
     with reporter.step("audit") as progress:
         checked = audit(images, progress=progress)
     reporter.say(checked.summary())
-    source = source_of(classifier, engine=engine)
-    features = source.of(checked.kept_verdicts, reporter)
-    judgement = judge_features(classifier, checked.kept, features.matrix)
-    return replace(judgement, audit=checked, features=features)
+    judgement = judge_kept(classifier, checked.kept, checked.kept_verdicts, engine=engine, reporter=reporter)
+    return replace(judgement, audit=checked)
+
+
+def judge_kept(
+    classifier: TrainedClassifier,
+    images: LabelledImages,
+    verdicts: Sequence[Verdict],
+    *,
+    engine: str = "auto",
+    reporter: Reporter | None = None,
+) -> Judgement:
+    """Measure on images that an audit has kept, whose ``verdicts`` are aligned with them."""
+    features = source_of(classifier, engine=engine).of(verdicts, reporter or Silent())
+    return replace(judge_features(classifier, images, features.matrix), features=features)
 
 
 def source_of(classifier: TrainedClassifier, *, engine: str = "auto") -> FeatureSource:

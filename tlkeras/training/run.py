@@ -1,8 +1,9 @@
 """The main job, step by step: data in, a run directory out.
 
 A run directory holds ``run.json`` (what was asked for, what was done, with which versions), ``audit.json``,
-``splits.csv``, ``metrics.json``, ``predictions.csv`` and the folder ``classifier``. It appears whole at the
-end; until then the computed features wait in the cache.
+``splits.csv``, ``metrics.json``, ``predictions.csv``, the folder ``classifier``, and after fine-tuning
+``fine_tuning.json``. It appears whole at the end; until then the computed features wait in the cache, and the state
+of fine-tuning in a folder beside it, ``….unfinished``.
 """
 
 from __future__ import annotations
@@ -18,25 +19,30 @@ import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import DataError
+from tlkeras.errors import DataError, InterruptedRunError, OutOfMemoryError
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
+from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit
-from tlkeras.training.judge import Judgement, judge_features, with_class_names
+from tlkeras.training.judge import Judgement, judge_features, judge_kept, with_class_names
+from tlkeras.training.unfinished import Asked, alone, forget, named
 
 RUNS_FOLDER = "runs"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its directory, what was fitted, and how good it is on the test split."""
+    """A finished run: its directory, what was fitted, and how good it is on the test split.
+
+    frozen_judgement: how good the frozen classifier is there; the same where it was kept.
+    """
 
     folder: Path
     fitted: Fitted
     judgement: Judgement
     seconds: float
+    frozen_judgement: Judgement
 
     def to_json(self) -> dict[str, Any]:
         """What ``tlkeras train --json`` prints."""
@@ -49,8 +55,21 @@ class Run:
             "features": {"computed": extraction.computed, "reused": extraction.reused, "engine": extraction.engine},
             "evaluation": self.judgement.evaluation.to_json(),
             "calibration": asdict(self.fitted.calibration),
+            "fine_tuning": self.fine_tuning(),
             "seconds": self.seconds,
         }
+
+    def fine_tuning(self) -> dict[str, Any] | None:
+        """What came of fine-tuning, with both test figures where the fine-tuned network was kept; None without it."""
+        if self.fitted.fine_tuning is None:
+            return None
+        figures = {"frozen": self.frozen_judgement, "kept": self.judgement}
+        measured = {
+            name: {"accuracy": j.evaluation.accuracy, "accuracy_interval": list(j.evaluation.accuracy_interval),
+                   "log_loss": j.evaluation.log_loss, "images": j.evaluation.images}
+            for name, j in figures.items()
+        }  # fmt: skip
+        return {**self.fitted.fine_tuning.to_json(), "test": measured}
 
 
 def train(
@@ -69,20 +88,78 @@ def train(
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
     reporter = reporter or Silent()
-    clock = Clock()
     if out is not None:
         new_folder(out, RUNS_FOLDER, "")  # refused before the work, not after it
-    dataset = open_dataset(data, data_dir=data_dir, seed=config.seed)
-    if test_data is not None:
-        dataset = joined(dataset, open_dataset(test_data, data_dir=data_dir, seed=config.seed))
-    reporter.say(dataset.describe())
-    fitted = fit(config, dataset, reporter)
-    test = np.flatnonzero(fitted.images.splits == "test")
-    judgement = judge_features(fitted.classifier, fitted.images.subset(test), fitted.features.matrix[test])
+    asked = Asked(
+        config, str(data), None if test_data is None else str(test_data), None if data_dir is None else str(data_dir)
+    )
+    dataset = opened(asked)
     folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
+    if config.fine_tune is None:
+        return _train(asked, dataset, folder, reporter)
+    Asked.of(config, data, test_data, data_dir).write(folder)
+    try:
+        return _train_resumably(asked, dataset, folder, reporter)
+    except (OutOfMemoryError, DataError):
+        # Neither gets better by trying again; nothing half written is left.
+        forget(folder)
+        raise
+
+
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
+    """Go on with a run that was interrupted or killed, to the end that it would have had.
+
+    ``folder``: the run directory that it was to write.
+
+    Raises: ConfigError when there is no such run; ClassifierError, StorageError when what is kept of it is damaged;
+    DataError when its photos have changed; and what ``train`` raises.
+    """
+    folder = named(folder)
+    if folder.is_dir() and unfinished(folder).is_dir():
+        forget(folder)  # it was killed after the directory had appeared
+    asked = Asked.read(folder)
+    return _train_resumably(asked, opened(asked), folder, reporter or Silent())
+
+
+def opened(asked: Asked) -> LabelledImages:
+    """The data that a run was asked to train on, the test data joined to it.
+
+    Raises: DataError, ConfigError.
+    """
+    seed = asked.config.seed
+    dataset = open_dataset(asked.data, data_dir=asked.data_dir, seed=seed)
+    if asked.test_data is not None:
+        dataset = joined(dataset, open_dataset(asked.test_data, data_dir=asked.data_dir, seed=seed))
+    return dataset
+
+
+def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter) -> Run:
+    how = f"'tlkeras train --resume {folder}' goes on from there."
+    with alone(folder):
+        try:
+            run = _train(asked, dataset, folder, reporter, how)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("interrupted; what was finished is kept", next_step=how) from None
+        forget(folder)
+    return run
+
+
+def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
+    clock = Clock()
+    config = asked.config
+    reporter.say(dataset.describe())
+    state_folder = None if config.fine_tune is None else unfinished(folder)
+    fitted = fit(config, dataset, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
+    rows = np.flatnonzero(fitted.images.splits == "test")
+    test = fitted.images.subset(rows)
+    frozen = judgement = judge_features(fitted.frozen, test, fitted.features.matrix[rows])
+    if fitted.classifier is not fitted.frozen:
+        verdicts = [fitted.verdicts[row] for row in rows]
+        # So few photos do not pay for the conversion to another engine.
+        judgement = judge_kept(fitted.classifier, test, verdicts, engine="tensorflow", reporter=reporter)
     clock.stop("all")
-    run = Run(folder, fitted, judgement, clock.seconds["all"])
-    _write(run, config, dataset, data, test_data)
+    run = Run(folder, fitted, judgement, clock.seconds["all"], frozen)
+    _write(run, asked, dataset)
     return run
 
 
@@ -103,22 +180,27 @@ def joined(train: LabelledImages, test: LabelledImages) -> LabelledImages:
     )
 
 
-def _write(run: Run, config: TrainConfig, dataset: LabelledImages, data: Any, test_data: Any) -> None:
+def _write(run: Run, asked: Asked, dataset: LabelledImages) -> None:
     fitted, judgement = run.fitted, run.judgement
+    tuning = run.fine_tuning()
+    kept = {} if tuning is None else {"fine_tuning": {"kept": tuning["kept"], "reason": tuning["reason"]}}
     with staged_folder(run.folder) as staged:
         fitted.classifier.save(staged / "classifier")
         write_json(staged / "audit.json", fitted.audit.to_json())
-        write_json(staged / "metrics.json", judgement.evaluation.to_json())
+        write_json(staged / "metrics.json", {**judgement.evaluation.to_json(), **kept})
+        if tuning is not None:
+            write_json(staged / "fine_tuning.json", tuning)
         write_bytes(staged / "splits.csv", _splits_csv(fitted))
         write_bytes(staged / "predictions.csv", _predictions_csv(judgement))
         extraction = fitted.features.extraction
         described = {
-            "data": str(data),
-            "test_data": None if test_data is None else str(test_data),
+            "data": asked.data,
+            "test_data": asked.test_data,
             "source": dataset.source,
             "class_names": list(dataset.class_names),
             "images": {name: int((fitted.images.splits == name).sum()) for name in ("train", "validation", "test")},
-            "config": config.to_json(),
+            "config": asked.config.to_json(),
+            **kept,
             "features": {
                 "computed": extraction.computed,
                 "reused": extraction.reused,

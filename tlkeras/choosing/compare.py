@@ -1,0 +1,244 @@
+"""Networks side by side on one set of photos: how accurate, how quick, how large, and which to take."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlkeras import backbones
+from tlkeras.backbones.weights import PRETRAINED
+from tlkeras.choosing.measure import Measured, measure
+from tlkeras.choosing.photos import Photos, audited, stratified
+from tlkeras.choosing.recommend import Recommendation, recommend
+from tlkeras.choosing.transfer import Transfer, transfer
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.errors import ConfigError, WeightsError, unknown
+from tlkeras.machine import usable_cpus
+from tlkeras.progress import Reporter
+from tlkeras.training.config import TrainConfig
+
+IMAGES = 1000
+# Networks that are worth a try, from the quickest to the slowest: one or two of each family of that size.
+BUDGETS: dict[str, tuple[str, ...]] = {
+    "small": (
+        "tlkeras_tiny",
+        "mobilenet_0.25",
+        "mobilenet_v2_0.35",
+        "mobilenet_v3_small",
+        "mobilenet_0.75",
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "efficientnet_b0",
+    ),
+    "medium": (
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "efficientnet_v2_b0",
+        "efficientnet_v2_b3",
+        "densenet121",
+        "resnet50_v2",
+        "xception",
+    ),
+    "large": (
+        "mobilenet_v2",
+        "efficientnet_v2_b3",
+        "efficientnet_v2_s",
+        "resnet101_v2",
+        "inception_resnet_v2",
+        "convnext_tiny",
+        "convnext_base",
+        "efficientnet_v2_m",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What to compare.
+
+    backbones: names of ``tlkeras backbones``, or NAME=FILE for own weights of that network.
+    images: how many photos are drawn at most, classes keeping their shares.
+    fit, validation_fraction, test_fraction, seed, engine: as in training. size_px: of every network, its own by
+    default.
+
+    Raises: ConfigError for no network, one named twice, an unknown name, or a value out of range.
+    """
+
+    backbones: tuple[str, ...] = BUDGETS["small"]
+    images: int = IMAGES
+    size_px: int | None = None
+    fit: str = "stretch"
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    seed: int = 0
+    engine: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backbones", tuple(self.backbones))
+        if not self.backbones:
+            raise ConfigError("a comparison needs at least one network", next_step="'tlkeras backbones' lists all.")
+        if len(set(self.backbones)) != len(self.backbones):
+            raise ConfigError("each network is compared once", received=", ".join(self.backbones))
+        for name in self.backbones:
+            backbones.get(name.partition("=")[0])
+        if self.images < 20:
+            raise ConfigError("a comparison needs at least 20 photos", received=self.images)
+
+    def recipe(self, contender: str) -> TrainConfig:
+        """The training options by which one of the networks gets its features."""
+        name, _, weights = contender.partition("=")
+        return TrainConfig(
+            name,
+            weights=weights or PRETRAINED,
+            size_px=self.size_px,
+            fit=self.fit,
+            validation_fraction=self.validation_fraction,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            engine=self.engine,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks that were measured on the same photos, in the order asked for; ``skipped`` holds name and reason.
+
+    ``chance``: share, 0..1, of the most frequent class. ``transfers`` is aligned with ``measured``.
+    """
+
+    data: str
+    class_names: tuple[str, ...]
+    images: int
+    of_images: int
+    threads: int
+    chance: float
+    measured: tuple[Measured, ...]
+    transfers: tuple[Transfer, ...]
+    skipped: tuple[tuple[str, str], ...]
+    recommendation: Recommendation
+    seconds: float
+
+    @property
+    def transfer(self) -> Transfer:
+        """What is said of the data: by the features of the network that is recommended."""
+        return self.transfers[[m.name for m in self.measured].index(self.recommendation.name)]
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``tlkeras compare --json`` prints."""
+        rows = [
+            {**m.to_json(), "transfer": t.to_json(), "pareto": m.name in self.recommendation.front}
+            for m, t in zip(self.measured, self.transfers, strict=True)
+        ]
+        return {
+            "data": self.data,
+            "class_names": list(self.class_names),
+            "images": self.images,
+            "of_images": self.of_images,
+            "threads": self.threads,
+            "chance": self.chance,
+            "networks": rows,
+            "skipped": [{"backbone": name, "reason": reason} for name, reason in self.skipped],
+            "recommendation": self.recommendation.to_json(),
+            "transfer": self.transfer.to_json(),
+            "seconds": self.seconds,
+        }
+
+
+def budget(name: str) -> tuple[str, ...]:
+    """The networks of a budget: "small", "medium" or "large".
+
+    Raises: ConfigError for another name.
+    """
+    if name not in BUDGETS:
+        raise unknown("budget", name, BUDGETS)
+    return BUDGETS[name]
+
+
+def compare(config: CompareConfig, dataset: LabelledImages, reporter: Reporter) -> Comparison:
+    """Measure every network of ``config`` on the training and validation photos of a data set.
+
+    The test split that ``tlkeras train`` with the same options keeps out takes no part: a network that was chosen by
+    test photos would be measured too kindly on them. A network that cannot be had is skipped, the others go on.
+
+    Raises: WeightsError when none of the networks can be had; DataError, StorageError.
+    """
+    began = time.perf_counter()
+    skipped: dict[str, str] = {}
+    recipes: dict[str, TrainConfig] = {}
+    for name in config.backbones:
+        # Before anything is audited: what is missing is told at once.
+        try:
+            recipes[name] = config.recipe(name)
+            backbones.resolve(backbones.get(recipes[name].backbone), recipes[name].weights, top=False)
+        except (WeightsError, ConfigError) as error:
+            skipped[name] = str(error)
+            reporter.say(f"skipped {name}: {error}")
+    _require_any(config, skipped)
+    photos = audited(
+        dataset,
+        reporter,
+        seed=config.seed,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+    ).in_splits("train", "validation")
+    available = len(photos)
+    photos = photos.subset(stratified(photos.labels, config.images, seed=config.seed))
+    if len(photos) < available:
+        reporter.say(f"{len(photos):,} of {available:,} photos, classes keep their shares (--images {config.images})")
+    measured = []
+    for name, recipe in recipes.items():
+        if name in skipped:
+            continue
+        reporter.say(name)
+        made = _measured(name, recipe, photos, reporter)
+        if isinstance(made, str):
+            skipped[name] = made
+            reporter.say(f"skipped {name}: {made}")
+        else:
+            measured.append(made)
+    _require_any(config, skipped)
+    chance = float(np.bincount(photos.labels).max() / len(photos))
+    sides = [min(v.width, v.height) for v in photos.verdicts]
+    return Comparison(
+        data=dataset.name,
+        class_names=dataset.class_names,
+        images=len(photos),
+        of_images=available,
+        threads=usable_cpus(),
+        chance=chance,
+        measured=tuple(measured),
+        transfers=tuple(transfer(m, float(np.median(sides)), seed=config.seed) for m in measured),
+        skipped=tuple(skipped.items()),
+        recommendation=recommend(measured, seed=config.seed),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def _require_any(config: CompareConfig, skipped: dict[str, str]) -> None:
+    if len(skipped) == len(config.backbones):
+        raise WeightsError(
+            "none of the networks can be had",
+            received=f"first {next(iter(skipped.items()))[0]}: {next(iter(skipped.values()))}",
+            next_step="'tlkeras backbones' shows whose weights are at hand; tlkeras_tiny always is.",
+        )
+
+
+def _measured(name: str, recipe: TrainConfig, photos: Photos, reporter: Reporter) -> Measured | str:
+    """The figures of a network, or why there are none."""
+    import keras
+    import tensorflow as tf
+
+    try:
+        return measure(name, recipe, photos, reporter)
+    except (WeightsError, ConfigError) as error:
+        return str(error)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        return f"out of memory at {recipe.side_px} px"
+    finally:
+        # Networks of a hundred megabytes would pile up.
+        keras.backend.clear_session()
+        gc.collect()

@@ -1,0 +1,196 @@
+"""What one network is worth on one set of photos, measured on its frozen features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tlkeras import backbones
+from tlkeras.backbones.random import random_twin
+from tlkeras.choosing.distance import statistics_shift
+from tlkeras.choosing.photos import Photos
+from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.data.verdicts import Verdict
+from tlkeras.errors import DataError
+from tlkeras.evaluation.logme import logme
+from tlkeras.evaluation.metrics import accuracy_interval
+from tlkeras.features.engines import Run, open_engine
+from tlkeras.features.source import FeatureSource
+from tlkeras.heads.knn import label_agreement
+from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.search import search_linear
+from tlkeras.progress import Reporter
+from tlkeras.training.config import TrainConfig
+from tlkeras.training.fit import source_for
+
+BATCHES = (1, 32)
+# Photos from which a random twin takes its normalisation statistics, and on which engines are compared and timed.
+_FIRST = 32
+_MIN_SECONDS = 0.5
+_MIN_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on frozen features, judged by photos that it had not seen, in folds.
+
+    ``right`` bool [M]: which of the photos that can be held out it got right; the same photos for every network.
+    ``accuracy`` with ``interval`` (95 %, bootstrap) in 0..1, ``log_loss`` in nats.
+    ``agreement``: see ``tlkeras.heads.knn.label_agreement``.
+    """
+
+    right: np.ndarray
+    accuracy: float
+    interval: tuple[float, float]
+    log_loss: float
+    agreement: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.interval),
+            "log_loss": self.log_loss,
+            "neighbour_agreement": self.agreement,
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the photos.
+
+    ``probe`` and ``logme`` are those of its pretrained features, ``random`` the probe of its random twin's.
+    ``parameters`` and ``megabytes`` (as stored) are without a head, ``ms`` per image by batch size of the network only.
+    They are measured with ``engine``, whose answers differ from Keras' by at most ``difference`` of the largest
+    feature. ``shift``: see ``statistics_shift``.
+    """
+
+    name: str
+    backbone: str
+    weights: str
+    size_px: int
+    feature_size: int
+    parameters: int
+    megabytes: float
+    ms: dict[int, float]
+    engine: str
+    difference: float
+    logme: float
+    shift: float | None
+    probe: Probe
+    random: Probe
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "backbone": self.backbone,
+            "weights": self.weights,
+            "size_px": self.size_px,
+            "features": self.feature_size,
+            "parameters": self.parameters,
+            "megabytes": self.megabytes,
+            "ms_per_image": {f"batch_{batch}": value for batch, value in self.ms.items()},
+            "engine": self.engine,
+            "difference_from_keras": self.difference,
+            "logme": self.logme,
+            "statistics_shift": self.shift,
+            **self.probe.to_json(),
+            "random_weights": self.random.to_json(),
+            "seconds": self.seconds,
+        }
+
+
+def measure(name: str, config: TrainConfig, photos: Photos, reporter: Reporter) -> Measured:
+    """Features of ``photos`` by the network of ``config`` and by its random twin; probes, LogME and times.
+
+    ``name``: what the network is called among the others.
+
+    Raises: WeightsError, ConfigError for a network that cannot be had; DataError, StorageError.
+    """
+    began = time.perf_counter()
+    source = source_for(config)
+    network = source.network
+    features = source.of(photos.verdicts, reporter).matrix
+    pixels = _first_pixels(config, photos.verdicts)
+    engine = open_engine(network, source.spaces[0].weights_sha256, pixels, name=config.engine)
+    ms = {batch: milliseconds(engine.run, pixels, batch) for batch in BATCHES}
+    stored = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in network.weights)
+    shift = statistics_shift(network, pixels)
+    parameters = int(network.count_params())
+    twin = _random_features(config, source, photos, pixels, reporter)
+    return Measured(
+        name=name,
+        backbone=config.backbone,
+        weights=config.weights,
+        size_px=config.side_px,
+        feature_size=features.shape[1],
+        parameters=parameters,
+        megabytes=round(stored / 1e6, 2),
+        ms=ms,
+        engine=engine.name,
+        difference=engine.difference,
+        logme=logme(features, photos.labels, photos.class_count),
+        shift=shift,
+        probe=probe(features, photos, seed=config.seed),
+        random=probe(twin, photos, seed=config.seed),
+        seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def probe(features: np.ndarray, photos: Photos, *, seed: int) -> Probe:
+    """Judge features float32 [N, D] of the photos by the product's own linear head, cross-validated.
+
+    Raises: DataError when no photo can be held out.
+    """
+    labels = photos.labels
+    result = search_linear(unit_rows(features), labels, None, None, photos.class_count, seed=seed, groups=photos.groups)
+    if not len(result.held_out_labels):
+        raise DataError("a comparison needs two different photos of some class", received="one of each at most")
+    right = result.held_out_logits.argmax(axis=1) == result.held_out_labels
+    chosen = [row["log_loss"] for row in result.curve if row["strength"] == result.strength]
+    return Probe(
+        right=right,
+        accuracy=float(right.mean()),
+        interval=accuracy_interval(int(right.sum()), len(right), seed=seed),
+        log_loss=chosen[0],
+        agreement=label_agreement(features, labels, photos.class_count, groups=photos.groups),
+    )
+
+
+def milliseconds(run: Run, pixels: np.ndarray, batch: int) -> float:
+    """Milliseconds per image of ``run`` on batches of ``batch`` images: the best of several rounds.
+
+    The best, because whatever else the machine does can only make a round longer.
+    """
+    rows = np.ascontiguousarray(np.resize(pixels, (batch, *pixels.shape[1:])), np.float32)
+    run(rows)
+    best, spent, rounds = float("inf"), 0.0, 0
+    while rounds < _MIN_ROUNDS or spent < _MIN_SECONDS:
+        started = time.perf_counter()
+        run(rows)
+        seconds = time.perf_counter() - started
+        best, spent, rounds = min(best, seconds), spent + seconds, rounds + 1
+    return round(1000 * best / batch, 3)
+
+
+def _random_features(
+    config: TrainConfig, source: FeatureSource, photos: Photos, pixels: np.ndarray, reporter: Reporter
+) -> np.ndarray:
+    twin = random_twin(config.backbone, pixels, seed=config.seed)
+    sha256 = backbones.weights_sha256(twin)
+    spaces = [replace(space, weights_sha256=sha256, precision="fp32") for space in source.spaces]
+    # Converting a network costs more than it saves for one that is never used again.
+    return FeatureSource(lambda: twin, spaces, engine="tensorflow").of(photos.verdicts, reporter).matrix
+
+
+def _first_pixels(config: TrainConfig, verdicts: Sequence[Verdict]) -> np.ndarray:
+    """Fitted pixels float32 [n, S, S, 3] of up to 32 photos, spread over all of them and so over the classes."""
+    places = np.unique(np.linspace(0, len(verdicts) - 1, _FIRST).round().astype(int))
+    files = [ImageFile(v.path, v.orientation, in_graph=not v.unserved) for v in (verdicts[i] for i in places)]
+    return next(pixel_batches(files, config.side_px, config.fit, batch_size=len(files)))[1]

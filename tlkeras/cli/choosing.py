@@ -1,0 +1,240 @@
+"""``tlkeras compare`` and ``tlkeras few-shot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tlkeras.cli.console import (
+    DataDirOption,
+    EngineOption,
+    JsonOption,
+    Terminal,
+    print_json,
+    print_tables,
+    quiet_tensorflow,
+)
+
+if TYPE_CHECKING:
+    from tlkeras.choosing.compare import Comparison
+    from tlkeras.choosing.few_shot import FewShot
+
+_DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")
+_FIT = typer.Option(help="How photos become square: stretch, crop or pad.")
+
+
+def compare(
+    data: Annotated[str, _DATA],
+    backbones: Annotated[
+        str | None, typer.Option(help="Networks with commas between; NAME=FILE for own weights of that network.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Instead of --backbones: small, medium or large networks; default small.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="How many photos are drawn at most, by class.")] = 1000,
+    size: Annotated[int | None, typer.Option(help="Input size in pixels; each network's own by default.")] = None,
+    fit: Annotated[str, _FIT] = "stretch",
+    validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,
+    test_fraction: Annotated[float, typer.Option(help="As for train: these photos are not looked at.")] = 0.15,
+    out: Annotated[Path | None, typer.Option(help="New folder for compare.json and compare.png.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same photos and figures, times apart.")] = 0,
+    engine: EngineOption = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare networks on your photos: accuracy, time, size; whether their features transfer; which to take."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.choosing.compare import CompareConfig
+        from tlkeras.choosing.compare import budget as of_budget
+        from tlkeras.choosing.compare import compare as run_comparison
+        from tlkeras.choosing.plots import figure_of_comparison
+        from tlkeras.data.open import open_dataset
+        from tlkeras.errors import ConfigError
+
+        if backbones is not None and budget is not None:
+            raise ConfigError("--backbones and --budget exclude each other", next_step="Leave one of them out.")
+        names = of_budget(budget or "small") if backbones is None else _words(backbones)
+        config = CompareConfig(
+            backbones=names,
+            images=images,
+            size_px=size,
+            fit=fit,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            engine=engine,
+        )
+        _refuse_existing(out)
+        dataset = open_dataset(data, data_dir=data_dir, seed=seed)
+        terminal.say(dataset.describe())
+        found = run_comparison(config, dataset, terminal)
+        described = found.to_json()
+        if out is not None:
+            _write(out, "compare", described, figure_of_comparison(found))
+    if as_json:
+        print_json(described)
+        return
+    print_tables(_comparison_tables(found))
+    print(found.recommendation.sentence)
+    print(f"Does it transfer? {found.transfer.words}")
+    if out is not None:
+        print(f"figures and plot: {out}")
+
+
+def few_shot(
+    data: Annotated[str, _DATA],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo."
+        ),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="pretrained, imagenet, none (random), or a weights file.")
+    ] = "pretrained",
+    size: Annotated[int | None, typer.Option(help="Input size in pixels; the network's own by default.")] = None,
+    fit: Annotated[str, _FIT] = "stretch",
+    mirror: Annotated[
+        bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
+    ] = False,
+    shots: Annotated[str, typer.Option(help="Photos of each class, with commas between.")] = "1,5,10,25",
+    draws: Annotated[int, typer.Option(help="How often the photos are drawn, for the mean and the spread.")] = 5,
+    validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,
+    test_fraction: Annotated[float, typer.Option(help="As for train: these photos measure.")] = 0.15,
+    out: Annotated[Path | None, typer.Option(help="New folder for few-shot.json and few-shot.png.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same curve.")] = 0,
+    engine: EngineOption = "auto",
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how accurate a linear head is with 1, 5, 10, 25 photos of each class, from one pass over the photos."""
+    terminal = Terminal()
+    with quiet_tensorflow():
+        from tlkeras.choosing.few_shot import few_shot as run_few_shot
+        from tlkeras.choosing.plots import figure_of_few_shot
+        from tlkeras.data.open import open_dataset
+        from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
+
+        config = TrainConfig(
+            backbone=backbone or (DEMO_BACKBONE if data == "demo" else DEFAULT_BACKBONE),
+            weights=weights,
+            size_px=size,
+            fit=fit,
+            mirror=mirror,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            engine=engine,
+        )
+        _refuse_existing(out)
+        dataset = open_dataset(data, data_dir=data_dir, seed=seed)
+        terminal.say(dataset.describe())
+        found = run_few_shot(config, dataset, terminal, shots=_numbers(shots), draws=draws)
+        described = found.to_json()
+        if out is not None:
+            _write(out, "few-shot", described, figure_of_few_shot(found))
+    if as_json:
+        print_json(described)
+        return
+    print_tables([_few_shot_table(found)])
+    if out is not None:
+        print(f"figures and plot: {out}")
+
+
+def _refuse_existing(out: Path | None) -> None:
+    """Before minutes of work, not after them."""
+    from tlkeras.storage import new_folder
+
+    if out is not None:
+        new_folder(out, out.parent, "")
+
+
+def _write(out: Path, stem: str, described: dict[str, Any], figure: Any) -> None:
+    from tlkeras.images.png import figure_bytes
+    from tlkeras.storage import staged_folder, write_bytes, write_json
+
+    with staged_folder(out) as staged:
+        write_json(staged / f"{stem}.json", described)
+        write_bytes(staged / f"{stem}.png", figure_bytes(figure))
+
+
+def _comparison_tables(found: Comparison) -> list[Any]:
+    from rich.table import Table
+
+    of = "" if found.images == found.of_images else f" of {found.of_images:,}"
+    title = f"{found.data}: {found.images:,}{of} photos, cross-validated; {found.threads} threads"
+    table = Table("network", title=title, box=None, pad_edge=False)
+    columns = ("px", "accuracy (95 %)", "log loss", "LogME", "random weights", "neighbours", "random", "shift")
+    for column in (*columns, "parameters", "MB", "ms, batch 1", "batch 32"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for m in found.measured:
+        low, high = m.probe.interval
+        marks = ["best value" if m.name == found.recommendation.name else ""]
+        if m.name == found.recommendation.best:
+            marks.append("most accurate")
+        table.add_row(
+            m.name,
+            str(m.size_px),
+            f"{100 * m.probe.accuracy:.1f} % ({100 * low:.1f}–{100 * high:.1f})",
+            f"{m.probe.log_loss:.3f}",
+            f"{m.logme:.3f}",
+            f"{100 * m.random.accuracy:.1f} %",
+            f"{100 * m.probe.agreement:.0f} %",
+            f"{100 * m.random.agreement:.0f} %",
+            "–" if m.shift is None else f"{m.shift:.3f}",
+            f"{m.parameters / 1e6:.2f} M",
+            f"{m.megabytes:.1f}",
+            f"{m.ms[1]:.2f}",
+            f"{m.ms[32]:.2f}",
+            ", ".join(filter(None, marks)),
+        )
+    tables = [table]
+    if found.skipped:
+        skipped = Table("skipped", "why", box=None, pad_edge=False)
+        for name, reason in found.skipped:
+            skipped.add_row(name, reason)
+        tables.append(skipped)
+    return tables
+
+
+def _few_shot_table(found: FewShot) -> Any:
+    from rich.table import Table
+
+    title = f"{found.data}, {found.backbone}: accuracy on {found.test_images:,} test photos"
+    table = Table("photos of each class", title=title, box=None, pad_edge=False)
+    for column in ("photos", "mean", "spread", "lowest", "highest", "mean per class"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for point in found.points:
+        low, high = found.interval
+        note = f"{point.short_classes} classes have fewer" if point.short_classes else ""
+        if point.per_class is None:
+            note = f"95 %: {100 * low:.1f} to {100 * high:.1f} %"
+        table.add_row(
+            "all" if point.per_class is None else str(point.per_class),
+            f"{point.images:,}",
+            f"{100 * point.mean:.1f} %",
+            f"± {100 * point.spread:.1f}" if len(point.accuracies) > 1 else "",
+            f"{100 * min(point.accuracies):.1f} %",
+            f"{100 * max(point.accuracies):.1f} %",
+            f"{100 * point.per_class_accuracy:.1f} %",
+            note,
+        )
+    return table
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from tlkeras.errors import ConfigError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError("--shots takes whole numbers with commas between", received=f"'{text}'") from None

@@ -1,0 +1,63 @@
+"""What fine-tuning starts from and is measured against: heads on frozen features that keep their eyes off validation.
+
+The linear head of the frozen classifier is refitted on train and validation together once its strength is chosen, so
+it cannot be asked about validation photos itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tlkeras.data.dataset import LabelledImages
+from tlkeras.heads.linear import PathSolver, rotate, unit_rows
+from tlkeras.heads.mlp import linear_model
+from tlkeras.heads.search import assign_folds
+from tlkeras.training.head import Head, head_logits
+
+FOLDS = 5
+
+
+def starting_head(head: Head, images: LabelledImages, features: np.ndarray) -> Any:
+    """The Keras head to start from: of the same kind and strength, fitted on the training photos alone.
+
+    ``features``: float32 ``[N, D]``, aligned with ``images``. An MLP was never fitted on validation, and is itself it.
+    """
+    if not _refitted(head):
+        return head.model
+    train = np.flatnonzero(images.splits == "train")
+    rotated = rotate(unit_rows(features[train]))
+    solver = PathSolver(rotated.rows, images.labels[train], len(images.class_names), rotated.spread)
+    solver.solve(head.description["strength"])
+    return linear_model(rotated.head(solver.coefficients, solver.intercepts))
+
+
+def logits_on_validation(
+    head: Head, images: LabelledImages, groups: np.ndarray, features: np.ndarray, *, seed: int
+) -> np.ndarray:
+    """Logits float32 ``[M, K]`` that the frozen classifier would give validation photos had it not seen them.
+
+    For each fifth of validation a head is fitted on train and the other four fifths. So the frozen classifier is
+    measured with almost all of the photos that it is really fitted on, while the fine-tuned network, which goes into
+    service as it is, is measured after training photos alone: each as it would be used. ``groups`` int ``[N]``:
+    copies, which share a fold.
+    """
+    chosen = np.flatnonzero(images.splits == "validation")
+    if not _refitted(head):
+        return head_logits(head.model, features[chosen])
+    train = np.flatnonzero(images.splits == "train")
+    rows = np.concatenate([train, chosen])
+    rotated = rotate(unit_rows(features[rows]))
+    folds = np.full(len(rows), -1)
+    folds[len(train) :] = assign_folds(np.zeros(len(chosen), np.int64), seed, folds=FOLDS, groups=groups[chosen])
+    logits = np.zeros((len(rows), len(images.class_names)), np.float32)
+    for fold in range(int(folds.max()) + 1):
+        kept, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        solver = PathSolver(rotated.rows[kept], images.labels[rows[kept]], logits.shape[1], rotated.spread)
+        logits[out] = solver.solve(head.description["strength"]).logits(rotated.rows[out])
+    return logits[len(train) :]
+
+
+def _refitted(head: Head) -> bool:
+    return bool(head.description["kind"] == "linear")

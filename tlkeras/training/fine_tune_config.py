@@ -1,0 +1,104 @@
+"""What fine-tuning was asked to do, as plain values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tlkeras.errors import ConfigError, unknown
+
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
+AUGMENTATIONS = ("auto", "off", "light", "strong")
+ALL = "all"
+# AdamW's step does not depend on the gradient's size, that of SGD does.
+DEFAULT_RATES = {"adamw": 1e-3, "sgd": 1e-2}
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Options of fine-tuning, which starts from the head that was trained on frozen features.
+
+    epochs: passes over the training photos, at most.
+    unfreeze: how many of the network's last blocks are trained besides the head, ``0`` for the head alone, or
+    ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.blocks``).
+    gradual: start with the last block and add one an epoch (Howard & Ruder 2018, "ULMFiT").
+    learning_rate: the highest rate, that of the head and of the last block; by default 1e-3 for adamw, 1e-2 for sgd.
+    rate_decay: each block's rate is that of the block behind it times this, 0..1 (discriminative rates).
+    schedule: ``cosine`` down to a hundredth, or ``constant``. warmup: share of all steps that the rate takes to rise
+    from zero, 0..1.
+    optimiser: ``adamw`` (Loshchilov & Hutter 2019) or ``sgd`` with Nesterov momentum. momentum: of sgd, 0..1.
+    weight_decay: decoupled, per step times the rate; norms and biases are spared.
+    clip_norm: longest gradient, all weights together; 0 for no limit.
+    label_smoothing: share of the target that goes to all classes alike, 0..1.
+    ema: decay per step of the averaged weights, 0 for none. soup: of how many best epochs the weights are averaged
+    (Wortsman et al. 2022), 0 or 1 for none.
+    patience: epochs without a better validation log loss before it stops; 0 for never.
+    batch_size: images a step, all devices together.
+    augment: ``off``, ``light``, ``strong``, or ``auto``: by the number of training photos.
+    batch_statistics: let batch normalisation use and update the statistics of each batch; off, it uses the
+    pretrained ones, which stay as they are.
+    mixed_precision: compute in bfloat16 with weights in float32, on GPUs that have it.
+    devices: names such as ``gpu:0``, over which each batch is split; the default device where there are none.
+    save_seconds: the state is saved at the end of each epoch and whenever this time has passed, in seconds.
+
+    Raises: ConfigError for a value that an option cannot have.
+    """
+
+    epochs: int = 10
+    unfreeze: int | str = ALL
+    gradual: bool = False
+    learning_rate: float | None = None
+    rate_decay: float = 0.6
+    schedule: str = "cosine"
+    warmup: float = 0.1
+    optimiser: str = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.05
+    ema: float = 0.99
+    soup: int = 3
+    patience: int = 5
+    batch_size: int = 32
+    augment: str = "auto"
+    batch_statistics: bool = False
+    mixed_precision: bool = False
+    devices: tuple[str, ...] = ()
+    save_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        # JSON gives lists back.
+        object.__setattr__(self, "devices", tuple(self.devices))
+        for noun, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, noun) not in known:
+                raise unknown(noun, getattr(self, noun), known)
+        if self.augment not in AUGMENTATIONS:
+            raise unknown("augmentation", self.augment, AUGMENTATIONS)
+        for name, lowest in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("soup", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise ConfigError(f"{name} must be a whole number from {lowest}", received=value)
+        if self.unfreeze != ALL and (isinstance(self.unfreeze, str | bool) or self.unfreeze < 0):
+            raise ConfigError("unfreeze must be 'all' or a number of blocks from 0", received=f"'{self.unfreeze}'")
+        for name in ("warmup", "momentum", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must lie in 0..1, and below 1", received=getattr(self, name))
+        for name in ("weight_decay", "clip_norm", "save_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a finite number from 0", received=getattr(self, name))
+        if not 0 < self.rate_decay <= 1:
+            raise ConfigError("rate_decay must lie above 0 and not above 1", received=self.rate_decay)
+        if not 0 < self.rate < math.inf:
+            raise ConfigError("learning_rate must be a finite number above 0", received=self.learning_rate)
+        if len(set(self.devices)) != len(self.devices):
+            raise ConfigError("each device is named once", received=", ".join(self.devices))
+        if self.devices and self.batch_size % len(self.devices):
+            raise ConfigError(
+                f"{len(self.devices)} devices need a batch size that they can share equally", received=self.batch_size
+            )
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate."""
+        return DEFAULT_RATES[self.optimiser] if self.learning_rate is None else self.learning_rate
