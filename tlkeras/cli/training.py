@@ -46,6 +46,7 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop when a photo is rejected.")] = False,
     engine: EngineOption = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster where OpenVINO and the CPU have it).")] = "fp32",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write RUN/report.html.")] = True,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,12 +72,14 @@ def train(
             precision=precision,
             strict=strict,
         )
-        run = run_training(config, data, out=out, test_data=test, data_dir=data_dir, reporter=terminal)
+        run = run_training(config, data, out=out, test_data=test, data_dir=data_dir, report=report, reporter=terminal)
     if as_json:
         print_json(run.to_json())
         return
     print_tables(tables(run.judgement.evaluation))
     print(f"run: {run.folder}   ({run.seconds:.1f} s)")
+    if report:
+        print(f"report: {run.folder / 'report.html'}")
     print(f"next: tlkeras predict {run.folder} PHOTOS…")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tlkeras.evaluation.metrics import ClassFigures, Evaluation
+from tlkeras.evaluation.metrics import percent as _percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,10 +40,6 @@ def confused_pairs(evaluation: Evaluation, limit: int = _PAIRS) -> list[tuple[st
         if row != column and images
     ]
     return sorted(pairs, key=lambda pair: -pair[2])[:limit]
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _headline(evaluation: Evaluation) -> Table:

@@ -23,13 +23,15 @@ class Head:
 
     model: Keras, features float32 ``[N, D]`` → logits ``[N, K]``. description: plain values for ``run.json``.
     held_out_logits ``[M, K]``, held_out_labels ``[M]``: what heads that had not seen those images said of them,
-    from which the temperature is fitted.
+    from which the temperature is fitted. held_out_rows: int64 ``[M]``, which images those are, counted through train,
+    then validation; None where they are validation.
     """
 
     model: Any
     description: dict[str, Any]
     held_out_logits: np.ndarray
     held_out_labels: np.ndarray
+    held_out_rows: np.ndarray | None = None
 
 
 def train_head(
@@ -60,6 +62,7 @@ def train_head(
         description={"kind": "linear", "strength": result.strength, "curve": result.curve},
         held_out_logits=result.held_out_logits,
         held_out_labels=result.held_out_labels,
+        held_out_rows=result.held_out_indices,
     )
     reporter.say(f"     head  linear, L2 strength C = {result.strength:.1e}, chosen in {result.seconds:.1f} s")
     return trained

@@ -1,14 +1,13 @@
 """The main job, step by step: data in, a run directory out.
 
 A run directory holds ``run.json`` (what was asked for, what was done, with which versions), ``audit.json``,
-``splits.csv``, ``metrics.json``, ``predictions.csv`` and the folder ``classifier``. It appears whole at the
-end; until then the computed features wait in the cache.
+``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv`` and the folder
+``classifier``. It appears whole at the end; until then the computed features wait in the cache. ``report.html`` is
+made from these files.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,11 +19,14 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import DataError
 from tlkeras.progress import Reporter, Silent
+from tlkeras.report.build import write_report
+from tlkeras.run_facts import read_run
 from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit
 from tlkeras.training.judge import Judgement, judge_features, with_class_names
+from tlkeras.training.records import csv_bytes, write_records
 
 RUNS_FOLDER = "runs"
 
@@ -60,11 +62,13 @@ def train(
     out: str | Path | None = None,
     test_data: str | Path | None = None,
     data_dir: str | Path | None = None,
+    report: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train on ``data``, measure on its test split (or on ``test_data``), write a run directory.
 
-    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``.
+    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``. ``report``: also
+    write ``report.html`` (see ``tlkeras.report``).
 
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
@@ -83,6 +87,8 @@ def train(
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"])
     _write(run, config, dataset, data, test_data)
+    if report:
+        write_report(read_run(folder), reporter=reporter)
     return run
 
 
@@ -111,6 +117,7 @@ def _write(run: Run, config: TrainConfig, dataset: LabelledImages, data: Any, te
         write_json(staged / "metrics.json", judgement.evaluation.to_json())
         write_bytes(staged / "splits.csv", _splits_csv(fitted))
         write_bytes(staged / "predictions.csv", _predictions_csv(judgement))
+        write_records(staged, fitted, judgement, seed=config.seed)
         extraction = fitted.features.extraction
         described = {
             "data": str(data),
@@ -133,19 +140,10 @@ def _write(run: Run, config: TrainConfig, dataset: LabelledImages, data: Any, te
         write_json(staged / "run.json", described)
 
 
-def _csv(header: list[str], rows: Any) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    # File names that are not UTF-8 keep their bytes.
-    return buffer.getvalue().encode(errors="surrogateescape")
-
-
 def _splits_csv(fitted: Fitted) -> bytes:
     images = fitted.images
     names = [images.class_names[label] for label in images.labels]
-    return _csv(["path", "label", "split"], zip(images.paths, names, images.splits, strict=True))
+    return csv_bytes(["path", "label", "split"], zip(images.paths, names, images.splits, strict=True))
 
 
 def _predictions_csv(judgement: Judgement) -> bytes:
@@ -155,4 +153,4 @@ def _predictions_csv(judgement: Judgement) -> bytes:
         (path, images.class_names[label], images.class_names[top], f"{row[top]:.6f}")
         for path, label, top, row in zip(images.paths, images.labels, best, probabilities, strict=True)
     )
-    return _csv(["path", "label", "predicted", "probability"], rows)
+    return csv_bytes(["path", "label", "predicted", "probability"], rows)
