@@ -18,6 +18,8 @@ CALIBRATION_FILE = "calibration.json"
 ISSUES_FILE = "label_issues.csv"
 # Written by fine-tuning: its learning curves.
 FINE_TUNING_FILE = "fine_tuning.json"
+# One photo that is wrong makes a recall of nothing; from so many on it says something.
+_ENOUGH = 5
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ class RunFacts:
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of probabilities."""
         return tuple(self.classifier["class_names"])
+
+    @property
+    def weakest(self) -> dict[str, Any]:
+        """The row of ``metrics["per_class"]`` with the lowest recall, among classes with enough photos to tell."""
+        rows = [row for row in (self.metrics or {})["per_class"] if row["recall"] is not None]
+        enough = [row for row in rows if row["images"] >= _ENOUGH] or rows
+        return dict(min(enough, key=lambda row: (row["recall"], row["class"])))
 
     @property
     def data_name(self) -> str:

@@ -170,10 +170,7 @@ def _limits(facts: RunFacts) -> str:
     ]
     metrics = facts.metrics
     if metrics:
-        weakest = min(
-            (row for row in metrics["per_class"] if row["recall"] is not None),
-            key=lambda row: (row["recall"], row["class"]),
-        )
+        weakest = facts.weakest
         if weakest["recall"] < 1:
             lines.append(
                 f"- Its weakest class is {_text(weakest['class'])}: {percent(weakest['recall'])} of "

@@ -75,7 +75,7 @@ def _tiles(facts: RunFacts) -> list[dict[str, str]]:
     ]
     if metrics.get("top5_accuracy") is not None:
         tiles.append(
-            {"name": "Among the first five", "value": percent(metrics["top5_accuracy"]), "note": "the right class is"}
+            {"name": "Top five", "value": percent(metrics["top5_accuracy"]), "note": "right class among the first five"}
         )
     tiles.append(
         {
@@ -100,11 +100,7 @@ def look_at(facts: RunFacts, sections: list[Section]) -> list[dict[str, Any]]:
     """What deserves a look first, each with the section that shows it."""
     shown = {section.name: section for section in sections}
     found: list[dict[str, Any]] = []
-    metrics = facts.metrics or {}
-    weakest = min(
-        (row for row in metrics["per_class"] if row["recall"] is not None),
-        key=lambda row: (row["recall"], row["class"]),
-    )
+    weakest = facts.weakest
     if "classes" in shown and weakest["recall"] < 1:
         found.append(
             {

@@ -17,7 +17,7 @@ from tlkeras.adversarial.ideal import IdealConfig, ideal_images
 from tlkeras.adversarial.robustness import RobustnessConfig, robustness
 from tlkeras.adversarial.target import Target, load_target
 from tlkeras.data.dataset import LabelledImages, printable
-from tlkeras.errors import ImageError
+from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain.grad_cam import Explainer, blended
 from tlkeras.images.png import png_bytes
 from tlkeras.progress import Reporter
@@ -73,7 +73,12 @@ def _without_ideal(facts: RunFacts) -> list[str]:
 
 def _heat_maps(target: Target, mistakes: Sequence[Prediction], folder: Path, reporter: Reporter) -> None:
     """Where the network saw the class that it named."""
-    explainer = Explainer(target)
+    try:
+        explainer = Explainer(target)
+    # A network whose last maps are one pixel looks everywhere at once; the rest of the report is made.
+    except ConfigError as error:
+        reporter.say(f"no heat maps: {error}")
+        return
     rows: list[dict[str, Any]] = []
     with reporter.step("explain") as progress:
         for number, one in enumerate(mistakes, 1):
@@ -119,9 +124,12 @@ def _attack(target: Target, photos: Sequence[Prediction], folder: Path, reporter
         attack = make("pgd", epsilon_255=_EPSILON_255)
         result = Attacker(target).attack(paths, attack, labels=labels, progress=progress)
     described = result.to_json()
-    for number, (row, image) in enumerate(zip(described["results"], result.adversarial, strict=True), 1):
-        row["path"], row["file"] = printable(row["path"]), f"adversarial-{number}.png"
-        write_bytes(folder / row["file"], png_bytes(image))
+    pictures = zip(described["results"], result.original, result.adversarial, strict=True)
+    for number, (row, before, after) in enumerate(pictures, 1):
+        row["path"] = printable(row["path"])
+        row["original"], row["file"] = f"original-{number}.png", f"adversarial-{number}.png"
+        write_bytes(folder / row["original"], png_bytes(before))
+        write_bytes(folder / row["file"], png_bytes(after))
     write_json(folder / ATTACK, described)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from tlkeras.adversarial.attack_plots import amplification
 from tlkeras.data.dataset import plural
-from tlkeras.data.pipeline import fitted_image
 from tlkeras.errors import TlkerasError
 from tlkeras.evaluation.metrics import percent
 from tlkeras.export.manifest import read_manifest
 from tlkeras.images.decode import decode, read_bytes
+from tlkeras.images.resize import fit_to_square
 from tlkeras.report.charts import Series, line_chart
 from tlkeras.report.pictures import MAX_CLASSES
 from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, Result, exports, results
@@ -86,10 +86,9 @@ def _example(facts: RunFacts, result: Result, row: dict[str, Any]) -> dict[str, 
     config = facts.classifier
     try:
         after = decode(read_bytes(result.folder / row["file"])).pixels
-        if after.shape[:2] == (config["size_px"],) * 2:
-            before = np.rint(fitted_image(row["path"], config["size_px"], config["fit"])).astype(np.uint8)
-        else:
-            before = decode(read_bytes(row["path"])).pixels
+        before = decode(read_bytes(result.folder / row["original"] if "original" in row else row["path"])).pixels
+        if "original" not in row and after.shape[:2] == (config["size_px"],) * 2:
+            before = np.rint(fit_to_square(before, config["size_px"], config["fit"])).astype(np.uint8)
     # The photo is gone since, or the run was moved without it.
     except (TlkerasError, KeyError):
         return None
