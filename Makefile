@@ -28,8 +28,10 @@ run: $(READY)  ## set up, then the whole job on the built-in demo: train, measur
 	$(BIN)/tlkeras attack $(RUN) $(DEMO)/dog/dog_00[1-3].jpg --label dog --target cat --out $(RUN)/attack
 	$(BIN)/tlkeras explain $(RUN) $(DEMO)/*/*_001.jpg --out $(RUN)/explain
 	$(BIN)/tlkeras export $(RUN) --to $(RUN)/models --name demo
+	$(BIN)/tlkeras report $(RUN) --full
 	@echo
 	@echo "Made in $(RUN):"
+	@echo "  report.html          all of it on one page; open it in a browser"
 	@echo "  classifier/, run.json, metrics.json, audit.json   the classifier and how good it is"
 	@echo "  ideal/sheet.png      what the network calls a cat and a zebra"
 	@echo "  attack/picture.png   dogs that it calls cats"

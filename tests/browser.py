@@ -22,6 +22,7 @@ SWITCHES = (
     "--disable-component-update --disable-sync --disable-extensions --disable-dev-shm-usage --hide-scrollbars "
     "--remote-debugging-pipe"
 )
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 def chromium() -> str | None:
@@ -128,9 +129,15 @@ class Page:
         self.send("DOM.setFileInputFiles", files=paths, objectId=found["result"]["objectId"])
 
     def press(self, key: str) -> None:
-        """Press one key."""
+        """Press one key: Tab, Enter, Escape or an arrow."""
+        text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=9)
+            code = KEY_CODES[key]
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+
+    def media(self, name: str) -> None:
+        """Show the page as on a medium: ``screen`` or ``print``."""
+        self.send("Emulation.setEmulatedMedia", media=name)
 
     def resize(self, width: int, height: int) -> None:
         """Give the page another size in CSS pixels."""

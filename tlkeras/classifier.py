@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.dataset import SPLITS, LabelledImages
 from tlkeras.data.inputs import image_files
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ClassifierError, DataError, unknown
@@ -18,6 +18,7 @@ from tlkeras.evaluation.metrics import Evaluation
 from tlkeras.heads.config import head_named
 from tlkeras.images.arrays import as_uint8
 from tlkeras.progress import Reporter, Silent
+from tlkeras.run_facts import RunFacts
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
@@ -133,7 +134,18 @@ class ImageClassifier:
         trained = self.trained
         seen = () if self.fitted_ is None else self.fitted_.images.in_split("validation").paths
         samples = samples_for(images, seen=seen, reporter=self.reporter)
-        return export(trained, folder, samples, config, reporter=self.reporter)
+        facts = RunFacts(Path(folder), dataclasses.asdict(trained.config), run=self._known())
+        return export(trained, folder, samples, config, facts=facts, reporter=self.reporter)
+
+    def _known(self) -> dict[str, Any]:
+        """What a run directory would say of the training, as far as ``fit`` was called here."""
+        if self.fitted_ is None:
+            return {}
+        return {
+            "config": self.config.to_json(),
+            "head": self.fitted_.head.description,
+            "images": {split: int((self.fitted_.images.splits == split).sum()) for split in SPLITS},
+        }
 
     @classmethod
     def load(cls, folder: str | Path, *, reporter: Reporter | None = None) -> ImageClassifier:

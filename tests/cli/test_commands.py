@@ -31,9 +31,12 @@ def test_train_then_evaluate_then_predict(network, photo_folder, tmp_path, capfd
     assert trained["evaluation"]["accuracy"] == 1.0
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.json",
+        "calibration.json",
         "classifier",
+        "label_issues.csv",
         "metrics.json",
         "predictions.csv",
+        "report.html",
         "run.json",
         "splits.csv",
     ]

@@ -31,6 +31,7 @@ ONNX_ONLY = ExportConfig(formats=("onnx",), top_k=2)
 def test_a_version_holds_what_was_asked_for(version_folder, classifier):
     names = {path.relative_to(version_folder).as_posix() for path in version_folder.rglob("*") if path.is_file()}
     assert names == {
+        "MODEL_CARD.md",
         "assets.extra/classifier/classifier.json",
         "assets.extra/classifier/weights.safetensors",
         "assets.extra/tf_serving_warmup_requests",
@@ -57,7 +58,7 @@ def test_the_manifest_says_where_the_files_come_from(version_folder, classifier)
     assert manifest["config"] == {"formats": ["saved_model", "onnx"], "signature": "pixels", "top_k": 5, "half": True}
     assert manifest["versions"]["tensorflow"]
     assert manifest["files"]["model.onnx"]["sha256"] == sha256_of(version_folder / "model.onnx")
-    assert len(manifest["files"]) == 12
+    assert len(manifest["files"]) == 13
     assert not changes(version_folder, manifest)
     parity = manifest["parity"]
     assert parity["passed"] is True

@@ -37,6 +37,7 @@ def export(
         from tlkeras.export.publish import ExportConfig
         from tlkeras.export.publish import export as publish
         from tlkeras.export.samples import samples_for
+        from tlkeras.run_facts import read_run
         from tlkeras.trained import TrainedClassifier, find
 
         found = find(run)  # a wrong directory or option is told at once, before TensorFlow is loaded
@@ -46,7 +47,8 @@ def export(
         )
         samples = samples_for(images, run=run, reporter=terminal)
         try:
-            published = publish(TrainedClassifier.load(run), folder, samples, config, reporter=terminal)
+            trained, facts = TrainedClassifier.load(run), read_run(run)
+            published = publish(trained, folder, samples, config, facts=facts, reporter=terminal)
         except ParityError as error:
             _show_failure(error, {"published": False, "parity": error.report}, error.report, as_json)
             raise

@@ -10,7 +10,19 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, choosing, data, explaining, exporting, ideal, info, predicting, robustness, training
+from tlkeras.cli import (
+    attacking,
+    choosing,
+    data,
+    explaining,
+    exporting,
+    ideal,
+    info,
+    predicting,
+    reporting,
+    robustness,
+    training,
+)
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -27,6 +39,7 @@ app = typer.Typer(
 app.command()(training.train)
 app.command()(training.evaluate)
 app.command()(predicting.predict)
+app.command()(reporting.report)
 app.command()(ideal.ideal)
 app.command()(explaining.features)
 app.command()(explaining.explain)

@@ -54,6 +54,7 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop when a photo is rejected.")] = False,
     engine: EngineOption = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster where OpenVINO and the CPU have it).")] = "fp32",
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write RUN/report.html.")] = True,
     data_dir: DataDirOption = None,
     fine_tune: Annotated[
         int | None, typer.Option(help="Train the network on too, for so many epochs; kept if validation gets better.")
@@ -159,9 +160,11 @@ def train(
 
             found = find(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
         elif resume is not None:
-            run = resume_training(resume, reporter=terminal)
+            run = resume_training(resume, report=report, reporter=terminal)
         else:
-            run = run_training(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
+            run = run_training(
+                config, data or "", out=out, test_data=test, data_dir=data_dir, report=report, reporter=terminal
+            )
     if find_rate:
         if as_json:
             print_json(found.to_json())
@@ -176,6 +179,8 @@ def train(
     if run.fitted.fine_tuning is not None:
         print(told(run))
     print(f"run: {run.folder}   ({run.seconds:.1f} s)")
+    if report:
+        print(f"report: {run.folder / 'report.html'}")
     print(f"next: tlkeras predict {run.folder} PHOTOS…")
 
 

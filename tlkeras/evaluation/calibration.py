@@ -98,6 +98,44 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     return float(np.abs(bars.confidence - bars.accuracy) @ bars.counts / max(int(bars.counts.sum()), 1))
 
 
+def reliability_record(
+    probabilities: np.ndarray, labels: np.ndarray, temperature: float, bins: int = 15
+) -> dict[str, object]:
+    """The reliability of probabilities [N, K] before and after their temperature, as plain values for a file.
+
+    ``probabilities`` are those after it: ``softmax(logits / temperature)``, from which the ones before follow.
+    ``before`` and ``after`` hold the expected calibration error ``ece`` and ``bins`` that are not empty, each with
+    ``low``, ``high``, ``images``, ``confidence`` and ``accuracy``.
+
+    Raises as ``reliability``.
+    """
+    wide = np.asarray(probabilities, np.float64)
+    logits = temperature * np.log(np.maximum(wide, np.finfo(np.float64).tiny))
+    return {
+        "images": len(labels),
+        "temperature": temperature,
+        "before": _plain_bars(softmax(logits), labels, bins),
+        "after": _plain_bars(wide, labels, bins),
+    }
+
+
+def _plain_bars(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> dict[str, object]:
+    bars = reliability(probabilities, labels, bins)
+    return {
+        "ece": expected_calibration_error(probabilities, labels, bins),
+        "bins": [
+            {
+                "low": float(bars.edges[i]),
+                "high": float(bars.edges[i + 1]),
+                "images": int(bars.counts[i]),
+                "confidence": float(bars.confidence[i]),
+                "accuracy": float(bars.accuracy[i]),
+            }
+            for i in np.flatnonzero(bars.counts)
+        ],
+    }
+
+
 def check_scores(scores: np.ndarray, labels: np.ndarray, noun: str) -> tuple[np.ndarray, np.ndarray]:
     """Scores as float64 [N, K] and labels as int64 [N]; ``noun`` names the scores in errors.
 

@@ -156,6 +156,11 @@ def accuracy_interval(right: int, count: int, bootstrap: int = 1000, seed: int =
     return float(low), float(high)
 
 
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share 0..1 as people read it, ``–`` when there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
 def _per_class(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
     figures = []
     for index, name in enumerate(names):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tlkeras.evaluation.metrics import ClassFigures, Evaluation
+from tlkeras.evaluation.metrics import percent as _percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,10 +59,6 @@ def confused_pairs(evaluation: Evaluation, limit: int = _PAIRS) -> list[tuple[st
         if row != column and images
     ]
     return sorted(pairs, key=lambda pair: -pair[2])[:limit]
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _headline(evaluation: Evaluation) -> Table:

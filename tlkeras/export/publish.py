@@ -2,7 +2,7 @@
 
 A version folder holds ``saved_model.pb``, ``variables/``, ``assets/``, ``assets.extra/`` (warm-up requests, and the
 classifier itself in ``assets.extra/classifier``, so that the check can be repeated anywhere), ``model.onnx``,
-``model_half.onnx``, ``web/``, ``labels.txt`` and ``manifest.json``, as far as asked for.
+``model_half.onnx``, ``web/``, ``labels.txt``, ``MODEL_CARD.md`` and ``manifest.json``, as far as asked for.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 
 from tlkeras.errors import ConfigError, ParityError, unknown
 from tlkeras.export.answers import check_top_k
+from tlkeras.export.card import CARD_FILE, model_card
 from tlkeras.export.manifest import changes, read_manifest, write_manifest
 from tlkeras.export.parity import Parity, check_parity
 from tlkeras.export.samples import Samples
 from tlkeras.export.saved_model import LABELS_FILE, SIGNATURES, labels_text, write_saved_model
 from tlkeras.export.versions import publish, staged_version
 from tlkeras.progress import Reporter, Silent
+from tlkeras.run_facts import RunFacts
 from tlkeras.runtime import HALF_FILE, MODEL_FILE
 from tlkeras.storage import size_of, write_bytes
 from tlkeras.trained import TrainedClassifier, versions
@@ -87,9 +89,12 @@ def export(
     samples: Samples,
     config: ExportConfig = ExportConfig(),
     *,
+    facts: RunFacts | None = None,
     reporter: Reporter | None = None,
 ) -> Published:
     """Write a classifier into ``folder/<next free number>``, once every runtime has answered as Python does.
+
+    ``facts``: what is known of its training, for the model card.
 
     Raises: ParityError when one does not, with nothing published; ConfigError; ExportError for a network that a
     format cannot express; StorageError when the disk refuses.
@@ -110,6 +115,9 @@ def export(
         reporter.say(f"checking on {samples.origin}")
         parity = check_parity(trained, staged, samples, reporter)
         parity.require("Nothing was published; versions before are as they were.")
+        facts = facts or RunFacts(Path(folder), asdict(trained.config))
+        card = model_card(facts, name=Path(folder).name, parity=parity.to_json())
+        write_bytes(staged / CARD_FILE, card.encode(errors="backslashreplace"))
         described = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "class_names": list(trained.class_names),

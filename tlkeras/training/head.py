@@ -26,7 +26,8 @@ class Head:
     model: Keras, features float32 ``[N, D]`` → logits ``[N, K]``. config: its architecture.
     description: plain values for ``run.json``; ``search`` in it is the table of a head search.
     held_out_logits ``[M, K]``, held_out_labels ``[M]``: what heads that had not seen those images said of them,
-    from which the temperature is fitted.
+    from which the temperature is fitted. held_out_rows: int64 ``[M]``, which images those are, counted through train,
+    then validation; None where they are validation.
     """
 
     model: Any
@@ -34,6 +35,7 @@ class Head:
     description: dict[str, Any]
     held_out_logits: np.ndarray
     held_out_labels: np.ndarray
+    held_out_rows: np.ndarray | None = None
 
 
 def train_head(
@@ -67,6 +69,7 @@ def _linear(result: HeadResult) -> Head:
         description={"kind": "linear", "strength": result.strength, "curve": result.curve},
         held_out_logits=result.held_out_logits,
         held_out_labels=result.held_out_labels,
+        held_out_rows=result.held_out_indices,
     )
 
 

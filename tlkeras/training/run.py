@@ -1,15 +1,14 @@
 """The main job, step by step: data in, a run directory out.
 
 A run directory holds ``run.json`` (what was asked for, what was done, with which versions), ``audit.json``,
-``splits.csv``, ``metrics.json``, ``predictions.csv``, the folder ``classifier``, and after fine-tuning
-``fine_tuning.json``. It appears whole at the end; until then the computed features wait in the cache, and the state
-of fine-tuning in a folder beside it, ``….unfinished``.
+``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv``, the folder
+``classifier``, and after fine-tuning ``fine_tuning.json``. It appears whole at the end; until then the computed
+features wait in the cache, and the state of fine-tuning in a folder beside it, ``….unfinished``. ``report.html`` is
+made from these files.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,11 +20,14 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import DataError, InterruptedRunError, OutOfMemoryError
 from tlkeras.progress import Reporter, Silent
+from tlkeras.report.build import write_report
+from tlkeras.run_facts import read_run
 from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit
 from tlkeras.training.judge import Judgement, judge_features, judge_kept, with_class_names
+from tlkeras.training.records import csv_bytes, write_records
 from tlkeras.training.unfinished import Asked, alone, forget, named
 
 RUNS_FOLDER = "runs"
@@ -79,11 +81,13 @@ def train(
     out: str | Path | None = None,
     test_data: str | Path | None = None,
     data_dir: str | Path | None = None,
+    report: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train on ``data``, measure on its test split (or on ``test_data``), write a run directory.
 
-    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``.
+    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``. ``report``: also
+    write ``report.html`` (see ``tlkeras.report``).
 
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
@@ -96,17 +100,17 @@ def train(
     dataset = opened(asked)
     folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
     if config.fine_tune is None:
-        return _train(asked, dataset, folder, reporter)
+        return _train(asked, dataset, folder, reporter, report=report)
     Asked.of(config, data, test_data, data_dir).write(folder)
     try:
-        return _train_resumably(asked, dataset, folder, reporter)
+        return _train_resumably(asked, dataset, folder, reporter, report)
     except (OutOfMemoryError, DataError):
         # Neither gets better by trying again; nothing half written is left.
         forget(folder)
         raise
 
 
-def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
+def resume(folder: str | Path, *, report: bool = True, reporter: Reporter | None = None) -> Run:
     """Go on with a run that was interrupted or killed, to the end that it would have had.
 
     ``folder``: the run directory that it was to write.
@@ -118,7 +122,7 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
     if folder.is_dir() and unfinished(folder).is_dir():
         forget(folder)  # it was killed after the directory had appeared
     asked = Asked.read(folder)
-    return _train_resumably(asked, opened(asked), folder, reporter or Silent())
+    return _train_resumably(asked, opened(asked), folder, reporter or Silent(), report)
 
 
 def opened(asked: Asked) -> LabelledImages:
@@ -133,18 +137,26 @@ def opened(asked: Asked) -> LabelledImages:
     return dataset
 
 
-def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter) -> Run:
+def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, report: bool) -> Run:
     how = f"'tlkeras train --resume {folder}' goes on from there."
     with alone(folder):
         try:
-            run = _train(asked, dataset, folder, reporter, how)
+            run = _train(asked, dataset, folder, reporter, how, report=report)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; what was finished is kept", next_step=how) from None
         forget(folder)
     return run
 
 
-def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
+def _train(
+    asked: Asked,
+    dataset: LabelledImages,
+    folder: Path,
+    reporter: Reporter,
+    how_to_resume: str = "",
+    *,
+    report: bool,
+) -> Run:
     clock = Clock()
     config = asked.config
     reporter.say(dataset.describe())
@@ -160,6 +172,8 @@ def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Report
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"], frozen)
     _write(run, asked, dataset)
+    if report:
+        write_report(read_run(folder), reporter=reporter)
     return run
 
 
@@ -192,6 +206,7 @@ def _write(run: Run, asked: Asked, dataset: LabelledImages) -> None:
             write_json(staged / "fine_tuning.json", tuning)
         write_bytes(staged / "splits.csv", _splits_csv(fitted))
         write_bytes(staged / "predictions.csv", _predictions_csv(judgement))
+        write_records(staged, fitted, judgement, seed=asked.config.seed)
         extraction = fitted.features.extraction
         described = {
             "data": asked.data,
@@ -215,19 +230,10 @@ def _write(run: Run, asked: Asked, dataset: LabelledImages) -> None:
         write_json(staged / "run.json", described)
 
 
-def _csv(header: list[str], rows: Any) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    # File names that are not UTF-8 keep their bytes.
-    return buffer.getvalue().encode(errors="surrogateescape")
-
-
 def _splits_csv(fitted: Fitted) -> bytes:
     images = fitted.images
     names = [images.class_names[label] for label in images.labels]
-    return _csv(["path", "label", "split"], zip(images.paths, names, images.splits, strict=True))
+    return csv_bytes(["path", "label", "split"], zip(images.paths, names, images.splits, strict=True))
 
 
 def _predictions_csv(judgement: Judgement) -> bytes:
@@ -237,4 +243,4 @@ def _predictions_csv(judgement: Judgement) -> bytes:
         (path, images.class_names[label], images.class_names[top], f"{row[top]:.6f}")
         for path, label, top, row in zip(images.paths, images.labels, best, probabilities, strict=True)
     )
-    return _csv(["path", "label", "predicted", "probability"], rows)
+    return csv_bytes(["path", "label", "predicted", "probability"], rows)

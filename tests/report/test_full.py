@@ -1,0 +1,101 @@
+"""What a full report makes, and what training leaves for it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.report.runs import make_run
+from tlkeras.cli.main import main
+from tlkeras.progress import Silent
+from tlkeras.report.heavy import make_missing
+from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS
+
+
+@pytest.fixture(scope="module")
+def made(demo_run):
+    """The folder that the full report filled, and its JSON files by name."""
+    folder = demo_run / "report-1"
+    return folder, {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def test_what_is_missing_is_made_once(demo_facts, made):
+    folder, files = made
+    assert set(files) == {ATTACK, HEAT, IDEAL, ROBUSTNESS}
+    assert {row["label"] for row in files[IDEAL]["images"]} == set(demo_facts.class_names)
+    wrong = {one.path for one in demo_facts.predictions if not one.right}
+    assert {row["path"] for row in files[HEAT]["photos"]} == wrong
+    named = [
+        row["file"]
+        for name, key in ((IDEAL, "images"), (HEAT, "photos"), (ATTACK, "results"))
+        for row in files[name][key]
+    ]
+    assert all((folder / name).is_file() for name in named)
+    assert make_missing(demo_facts, Silent()) is None
+
+
+def test_the_attack_keeps_its_budget_and_its_original(made):
+    folder, files = made
+    row = files[ATTACK]["results"][0]
+    before, after = (np.asarray(Image.open(folder / row[name]), int) for name in ("original", "file"))
+    assert np.abs(after - before).max() == row["linf_255"] <= 4
+
+
+def test_swapped_labels_of_drawn_animals_are_found(demo_run, demo_facts):
+    swapped = json.loads((demo_run.parent / "swapped.json").read_text())
+    issues = {one.path.split("/")[-1]: one for one in demo_facts.issues}
+    found = [name for name in swapped if name in issues]
+    assert len(found) >= 4
+    assert all(issues[name].suggested == name.removeprefix("swapped-").split("_")[0] for name in found)
+    # Of all pictures few are in doubt, and the swapped ones are far ahead of the rest.
+    assert len(issues) < len(demo_facts.images) / 4
+    first = [one.path.split("/")[-1] for one in demo_facts.issues[: 2 * len(swapped)]]
+    assert len(set(first) & set(swapped)) >= 3
+
+
+def test_the_files_of_a_run_agree_with_each_other(demo_run, demo_facts):
+    metrics = demo_facts.metrics
+    assert demo_facts.calibration["after"]["ece"] == pytest.approx(metrics["ece"], abs=1e-6)
+    assert demo_facts.calibration["images"] == metrics["images"] == len(demo_facts.predictions)
+    right = sum(one.right for one in demo_facts.predictions)
+    assert right / metrics["images"] == pytest.approx(metrics["accuracy"])
+    with (demo_run / "label_issues.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(demo_facts.issues)
+
+
+def test_the_command_writes_where_it_is_told(tmp_path, capfd):
+    run = make_run(tmp_path / "run", ("one", "two"), 4)
+    page, card = tmp_path / "elsewhere" / "x.html", tmp_path / "CARD.md"
+    assert main(["report", str(run), "--out", str(page), "--card", str(card), "--json"]) == 0
+    described = json.loads(capfd.readouterr().out)
+    assert described == {"report": str(page), "card": str(card), "made": None, "bytes": page.stat().st_size}
+    assert card.read_text().startswith("---\nlicense: apache-2.0\n")
+    assert not (run / "report.html").exists()
+    assert main(["report", str(run / "nothing")]) == 2
+    assert "not a run" in capfd.readouterr().err
+    assert main(["report", str(run), "--export", str(tmp_path)]) == 2
+    assert "manifest.json" in capfd.readouterr().err
+
+
+def test_training_without_a_report(photo_folder, small_weights, tmp_path, capfd):
+    network = [
+        "--backbone",
+        "mobilenet_0.25",
+        "--weights",
+        str(small_weights),
+        "--size",
+        "32",
+        "--engine",
+        "tensorflow",
+    ]
+    out = tmp_path / "run"
+    assert main(["train", str(photo_folder), *network, "--out", str(out), "--no-report", "--head", "mlp"]) == 0
+    assert "report" not in capfd.readouterr().out
+    assert not (out / "report.html").exists()
+    # The MLP judged validation only; the labels of all photos were judged by heads in folds.
+    assert (out / "label_issues.csv").read_text().startswith("path,label,split,suggested")
+    assert main(["report", str(out), str(photo_folder), "--engine", "tensorflow", "--json"]) == 0
+    page = (out / "report.html").read_text()
+    assert f"60 photos of {photo_folder.name}" in page
