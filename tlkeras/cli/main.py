@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, training
+from tlkeras.cli import attacking, data, demo, explaining, exporting, ideal, info, predicting, robustness, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ app.command()(attacking.attack)
 app.command()(robustness.robustness)
 app.command()(exporting.export)
 app.command()(exporting.verify)
+app.command()(demo.demo)
 app.command()(data.audit)
 app.command()(info.backbones)
 app.command()(info.cache)
