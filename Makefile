@@ -8,7 +8,7 @@ RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run wheel test test-all lint bench export-table onnx-table clean
+.PHONY: help run wheel test test-all lint bench export-table onnx-table docs notebook notebook-real clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -76,5 +76,18 @@ export-table: $(READY)  ## docs/export-parity.md: one backbone of every family i
 onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes docs/onnx-backbones.md
 	$(BIN)/python -m tools.onnx_table
 
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs,notebook]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## the documentation as a site in site/; fails at a dead link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+notebook: $(VENV)/.docs  ## run docs/lesson.ipynb with the demo backbone and keep what it shows
+	$(BIN)/python -m tools.run_notebook
+
+notebook-real: $(VENV)/.docs  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept
+	$(BIN)/python -m tools.run_notebook --real "$(PHOTOS)" --to build/lesson-real.ipynb
+
 clean:  ## remove the environment and what tools left
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -19,10 +19,13 @@ MOST_CLASSES = 5
 LARGEST_UPLOAD = "100mb"
 # Photos that were uploaded are deleted after this many seconds, and all of them when the page ends.
 KEPT_SECONDS = 600
+# Gradio's third button would put the picture on a public page.
+PICTURE_BUTTONS = ["download", "fullscreen"]
 CSS = """
 .gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
 #problem { border-left: 4px solid #b3412e; padding: .6rem .9rem; background: #fbeae7; color: #6d1f12; }
 #summary { padding: .3rem 0; font-size: 1.05rem; }
+:is(#photo, #heat, #before, #change, #after) img { width: 100%; height: 100%; object-fit: contain; }
 footer { display: none !important; }
 """
 
@@ -57,7 +60,7 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
             answer = demonstrator.answer(photo)
         except TlkerasError as error:
             return [_problem(gr, str(error)), None, None, *cleared]
-        heat = gr.update(value=answer.heat, label=f"Where it sees “{answer.label}” (Grad-CAM)")
+        heat = gr.update(value=answer.heat, label=f"Why {answer.label}")
         return [_problem(gr, ""), answer.probabilities, heat, *cleared]
 
     def fool(photo: str | None, to: str, epsilon_255: float) -> list[Any]:
@@ -79,11 +82,14 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
                 sources=["upload", "webcam", "clipboard"],
                 label="Photo",
                 height=340,
+                buttons=PICTURE_BUTTONS[1:],
                 elem_id="photo",
             )
             # Our decoder reads the file as it was uploaded, and says what is wrong with it.
             photo.preprocess = _uploaded
-            heat = gr.Image(label="Where it looks (Grad-CAM)", interactive=False, height=340, elem_id="heat")
+            heat = gr.Image(
+                label="Where it looks", interactive=False, height=340, buttons=PICTURE_BUTTONS, elem_id="heat"
+            )
             answer = gr.Label(num_top_classes=MOST_CLASSES, label="Classes", elem_id="answer")
         if examples := held_out(run):
             gr.Examples(examples, photo, label="Photos that it has not learned from", cache_examples=False)
@@ -95,7 +101,14 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
             summary = gr.HTML(elem_id="summary")
             with gr.Row():
                 before, change, after = (
-                    gr.Image(label=label, interactive=False, format="png", height=280, elem_id=name)
+                    gr.Image(
+                        label=label,
+                        interactive=False,
+                        format="png",
+                        height=290,
+                        buttons=PICTURE_BUTTONS,
+                        elem_id=name,
+                    )
                     for name, label in (("before", "Before"), ("change", "Change"), ("after", "After"))
                 )
             with gr.Row():
