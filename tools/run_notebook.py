@@ -10,15 +10,13 @@ to write it otherwise. It needs the extra ``notebook``.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
-import nbformat
-from nbclient import NotebookClient
 
 LESSON = Path(__file__).resolve().parents[1] / "docs" / "lesson.ipynb"
 LARGEST_BYTES = 3_000_000
@@ -32,6 +30,8 @@ def run(notebook: Any, photos: Path | None) -> None:
 
     Raises: CellExecutionError at the first cell that fails.
     """
+    from nbclient import NotebookClient
+
     os.environ["LESSON_PHOTOS"] = "" if photos is None else str(photos.resolve())
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory(prefix="tlkeras-lesson-") as folder:
@@ -45,13 +45,13 @@ def run(notebook: Any, photos: Path | None) -> None:
 
 def unfit(notebook: Any) -> str:
     """Why a notebook must not be kept, or nothing."""
-    text = nbformat.writes(notebook)
-    if len(text.encode()) > LARGEST_BYTES:
-        return f"it has {len(text.encode()):,} bytes, {LARGEST_BYTES:,} are allowed"
-    for number, cell in enumerate(notebook.cells):
+    size = len(json.dumps(notebook, ensure_ascii=False).encode())
+    if size > LARGEST_BYTES:
+        return f"it has {size:,} bytes, {LARGEST_BYTES:,} are allowed"
+    for number, cell in enumerate(notebook["cells"]):
         for output in cell.get("outputs", ()):
             shown = [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))]
-            if found := ABSOLUTE.search("\n".join(map(str, shown))):
+            if found := ABSOLUTE.search("\n".join("".join(text) for text in shown)):
                 return f"cell {number} shows a path of this machine, {found[0]}"
     return ""
 
@@ -65,6 +65,8 @@ def main() -> int:
     if options.real is not None and (options.to is None or not (options.real / "cats_vs_dogs").is_dir()):
         print("error: --real takes a folder that holds cats_vs_dogs/, and --to says where to write", file=sys.stderr)
         return 2
+    import nbformat
+
     notebook = nbformat.read(LESSON, as_version=4)
     run(notebook, options.real)
     to = options.to or LESSON

@@ -105,8 +105,8 @@ class Demonstrator:
             summary = f"Fooled: {first} became {last}; {size}, {result.steps[0]} steps, scored after saving as PNG."
         else:
             summary = f"Not fooled: {first} stayed {last} with a budget of {epsilon_255:g} of 255. Try a larger one."
-        named = (self._named(row) for row in rows)
-        return Fooled(before, change, after, factor, *named, success=bool(result.success[0]), summary=summary)
+        was, became = map(self._named, rows)
+        return Fooled(before, change, after, factor, was, became, success=bool(result.success[0]), summary=summary)
 
     def _named(self, row: np.ndarray) -> dict[str, float]:
         return {name: float(probability) for name, probability in zip(self.class_names, row, strict=True)}

@@ -162,7 +162,7 @@ def _theme(gr: Any) -> Any:
     """Fonts of the machine, and colours that can be read on each other."""
     fonts = ("system-ui", "sans-serif")
     theme = gr.themes.Soft(primary_hue="emerald", font=fonts, font_mono=("ui-monospace", "monospace"))
-    colours = {}
+    colours: dict[str, str] = {}
     for dark, text, fill in (("", "*neutral_800", "*neutral_100"), ("_dark", "*neutral_100", "*neutral_700")):
         for part in ("block_label", "block_title"):
             colours |= {f"{part}_text_color{dark}": text, f"{part}_background_fill{dark}": fill}
