@@ -8,7 +8,8 @@ RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table clean
+.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table docs notebook notebook-real \
+	test-demo clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -18,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving,docs]'
 	@touch $@
 
 run: $(READY)  ## set up, then the whole job on the built-in demo: train, measure, predict, dream, be fooled, explain, export
@@ -81,5 +82,27 @@ onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes
 tricks-table: $(READY)  ## the table of docs/training-tricks.md: every training trick on the demo, three seeds
 	$(BIN)/python -m tools.tricks_table
 
+docs: $(READY)  ## the documentation as a site in site/; fails at a dead link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(VENV)/.notebook: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebook]'
+	@touch $@
+
+notebook: $(VENV)/.notebook  ## run docs/lesson.ipynb with the demo backbone and keep what it shows
+	$(BIN)/python -m tools.run_notebook
+
+notebook-real: $(VENV)/.notebook  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept
+	$(BIN)/python -m tools.run_notebook --real "$(PHOTOS)" --to build/lesson-real.ipynb
+
+# Gradio asks for an older Pillow than constraints.txt has.
+$(VENV)-demo/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-demo
+	$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@touch $@
+
+test-demo: $(VENV)-demo/.ready  ## the demo page in Chromium, in an environment of its own
+	$(VENV)-demo/bin/python -m pytest tests/demo tests/cli/test_demo.py
+
 clean:  ## remove the environment and what tools left
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class ImageClassifier:
     """An image classifier with scikit-learn's feel, trained by transfer learning.
 
-    >>> classifier = ImageClassifier("mobilenet_v2").fit("photos/")    # doctest: +SKIP
-    >>> classifier.predict(["a.jpg", "b.jpg"])                         # doctest: +SKIP
+        >>> classifier = ImageClassifier("mobilenet_v2").fit("photos/")    # doctest: +SKIP
+        >>> classifier.predict(["a.jpg", "b.jpg"])                         # doctest: +SKIP
 
     ``backbone``: a name of ``tlkeras.backbones.names()``. ``reporter``: who hears of progress, nobody by
     default. ``options``: the other fields of ``tlkeras.training.config.TrainConfig``, where ``head`` may also be

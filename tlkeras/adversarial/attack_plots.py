@@ -27,6 +27,13 @@ def amplification(largest_255: float) -> int:
     return fitting[-1] if fitting else 1
 
 
+def amplified(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, int]:
+    """The change from ``before`` to ``after``, uint8 ``[H, W, 3]`` each, around middle grey, and its factor."""
+    change = after.astype(np.float32) - before
+    factor = amplification(float(np.abs(change).max()))
+    return np.clip(128 + factor * change, 0, 255).astype(np.uint8), factor
+
+
 def figure_of_attack(result: AttackResult, *, most: int = 8) -> Figure:
     """Before, change (amplified, the factor stated) and after, with labels and probabilities, an image a row.
 
@@ -43,9 +50,7 @@ def figure_of_attack(result: AttackResult, *, most: int = 8) -> Figure:
     axes = figure.subplots(rows, 3, squeeze=False)
     for index, row in enumerate(axes):
         before, after = result.original[index], result.adversarial[index]
-        change = after.astype(np.float32) - before
-        factor = amplification(float(np.abs(change).max()))
-        shown = np.clip(128 + factor * change, 0, 255).astype(np.uint8)
+        shown, factor = amplified(before, after)
         texts = (
             _classes(result, result.probabilities_before[index]),
             f"change × {factor}\nL∞ {result.linf_255[index]:.0f}, L2 {result.l2_255[index]:.0f} of 255\n"

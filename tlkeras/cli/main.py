@@ -14,6 +14,7 @@ from tlkeras.cli import (
     attacking,
     choosing,
     data,
+    demo,
     explaining,
     exporting,
     ideal,
@@ -47,6 +48,7 @@ app.command()(attacking.attack)
 app.command()(robustness.robustness)
 app.command()(exporting.export)
 app.command()(exporting.verify)
+app.command()(demo.demo)
 app.command()(data.audit)
 app.command()(choosing.compare)
 app.command("few-shot")(choosing.few_shot)

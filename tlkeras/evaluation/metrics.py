@@ -47,7 +47,7 @@ class Evaluation:
     """The figures of one test set; shares are in 0..1, the log loss is in nats.
 
     ``accuracy_interval`` holds 95 % bounds. ``mean_per_class_accuracy`` is the mean recall over classes that occur.
-    ``top5_accuracy`` is None up to five classes. ``ece`` is the expected calibration error. ``confusion`` [K][K]
+    ``top5_accuracy`` is None up to five classes. ``ece`` is the expected calibration error. ``confusion``, K × K,
     counts images, rows are true classes. ``mistakes`` are the most confident first.
     """
 

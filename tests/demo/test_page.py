@@ -1,0 +1,69 @@
+"""The demo page in a real browser: a photo, an attack, a broken upload; quick, and nothing asked of anyone else."""
+
+import time
+
+import pytest
+
+from tests.browser import Page, chromium
+
+pytest.importorskip("gradio", reason="needs the demo extra: pip install 'tlkeras[demo]'")
+
+SECONDS = 5.0
+ANSWERED = "document.querySelector('#answer').innerText.includes('%') && !!document.querySelector('#heat img')"
+FOOLED = "!!document.querySelector('#after img') && document.querySelector('#said-after')?.innerText.includes('%')"
+
+
+@pytest.fixture(scope="module")
+def page(run_folder):
+    if not chromium():
+        pytest.skip("needs Chromium")
+    from tlkeras.demo.page import serving
+
+    with serving(run_folder, port=0) as address, Page(address, 1280, 1200) as opened:
+        opened.wait_for("!!document.querySelector('#photo input[type=file]')")
+        yield opened
+
+
+def test_a_photo_is_answered_and_fooled(page, photo_folder):
+    # The first answer brings the browser's own start; the second is what a visitor waits for.
+    for name in ("blue/00.jpg", "orange/00.jpg"):
+        page.evaluate("document.querySelector('#photo button[aria-label=Clear]')?.click()")
+        page.wait_for("!!document.querySelector('#photo input[type=file]')")
+        started = time.monotonic()
+        page.choose("#photo input[type=file]", [photo_folder / name])
+        page.wait_for(f"{ANSWERED} && document.querySelector('#answer').innerText.includes({name[:4]!r})")
+        waited = time.monotonic() - started
+    assert waited < SECONDS
+    assert page.evaluate("document.querySelector('#answer').innerText").strip().splitlines()[1] == "orange"
+    assert page.evaluate("document.querySelector('#heat').innerText").strip() == "Why orange"
+    page.evaluate("document.querySelector('#fool').click()")
+    page.wait_for(FOOLED)
+    assert "orange" in page.evaluate("document.querySelector('#summary').innerText")
+    assert page.evaluate("document.querySelector('#change').innerText").startswith("Change ×")
+    assert page.evaluate("document.querySelector('#after img').naturalWidth") == 32
+
+
+def test_nothing_is_asked_of_anyone_else(page):
+    hosts = {"/".join(url.split("/")[:3]) for url in page.requests if url.startswith("http")}
+    assert len(hosts) == 1
+    assert hosts.pop().startswith("http://127.0.0.1:")
+    assert page.log == []
+    # Gradio's button that publishes a picture is not there.
+    assert page.evaluate("document.querySelectorAll('[aria-label*=Share]').length") == 0
+
+
+def test_a_broken_upload_is_one_line_in_the_page(page, photo_folder):
+    page.evaluate("document.querySelector('#photo button[aria-label=Clear]')?.click()")
+    page.wait_for("!!document.querySelector('#photo input[type=file]')")
+    page.choose("#photo input[type=file]", [photo_folder / "blue" / "cut.jpg"])
+    page.wait_for("!!document.querySelector('#problem [role=alert]')")
+    line = page.evaluate("document.querySelector('#problem').innerText").strip()
+    assert line
+    assert "\n" not in line
+    assert not page.evaluate("!!document.querySelector('#heat img')")
+
+
+def test_it_fits_a_phone(page):
+    page.resize(390, 844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.resize(1280, 1200)

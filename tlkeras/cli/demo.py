@@ -1,0 +1,43 @@
+"""``tlkeras demo``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tlkeras.cli.console import JsonOption, Terminal, print_json, quiet_tensorflow
+
+
+def demo(
+    run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets others on the network in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 7860,
+    as_json: JsonOption = False,
+) -> None:
+    """Open a page to try a classifier: classes, where it looks, and how it is fooled. Ctrl-C ends it."""
+    terminal = Terminal()
+    with contextlib.ExitStack() as open_page:
+        with quiet_tensorflow():
+            from tlkeras.demo.page import gradio, serving
+            from tlkeras.trained import find
+
+            find(run)  # a wrong directory and a missing package are told at once, before TensorFlow is loaded
+            gradio()
+            address = open_page.enter_context(serving(run, host=host, port=port))
+        if as_json:
+            print_json({"run": str(run), "address": address})
+        terminal.say(f"{run} is at {address} until Ctrl-C")
+        _until_interrupted()
+    terminal.say("the page is closed")
+
+
+def _until_interrupted() -> None:
+    import threading
+
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

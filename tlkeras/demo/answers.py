@@ -1,0 +1,151 @@
+"""What the demo page shows of one photo: classes, heat map, adversarial version. No web framework here."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlkeras.adversarial.attack_plots import amplified
+from tlkeras.adversarial.attacks import Attacker
+from tlkeras.adversarial.gradient_attacks import PGD
+from tlkeras.adversarial.target import load_target
+from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
+
+# Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
+SHOWN_PX = 768
+ATTACK_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the classifier says of a photo.
+
+    probabilities: by class name, calibrated, in the order of the classes. heat: uint8 ``[H, W, 3]``, the photo with
+    Grad-CAM for the most probable class, at most ``SHOWN_PX`` on its longer side.
+    """
+
+    probabilities: dict[str, float]
+    label: str
+    heat: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """A photo before and after an attack, at the network's size.
+
+    before, change, after: uint8 ``[S, S, 3]``; ``change`` is amplified by ``factor`` around middle grey.
+    before_probabilities, after_probabilities: by class name; the later of the saved PNG file, read back.
+    summary: what came of it, one sentence.
+    """
+
+    before: np.ndarray
+    change: np.ndarray
+    after: np.ndarray
+    factor: int
+    before_probabilities: dict[str, float]
+    after_probabilities: dict[str, float]
+    success: bool
+    summary: str
+
+
+class Demonstrator:
+    """A classifier with all that the page asks of it, compiled once.
+
+    Raises: ClassifierError for a folder that holds no classifier.
+    """
+
+    def __init__(self, run: str | Path) -> None:
+        self.target = load_target(run)
+        self.explainer = Explainer(self.target)
+        self.attacker = Attacker(self.target)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in their order."""
+        return self.target.class_names
+
+    def warm_up(self) -> None:
+        """Build the graphs now, so that the first visitor does not wait for them."""
+        side = self.target.size_px
+        noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        self.explainer.explain(noise)
+        self.attacker.attack([noise], PGD(steps=1))
+
+    def answer(self, photo: str | Path) -> Answer:
+        """Classes and heat map of an image file.
+
+        Raises: ImageError when it cannot be decoded.
+        """
+        heat_map = self.explainer.explain(photo)
+        heat = blended(_smaller(heat_map, self.target.size_px, self.target.fit))
+        return Answer(self._named(heat_map.probabilities), heat_map.label, heat)
+
+    def fool(self, photo: str | Path, to: str | None = None, epsilon_255: float = 4.0) -> Fooled:
+        """The adversarial version of an image file, by projected gradient descent (Madry et al. 2018).
+
+        ``to``: the class that it shall become; any other when None. ``epsilon_255``: the most that any value of any
+        pixel may change, of 255.
+
+        Raises: ImageError when it cannot be decoded; ConfigError for an unknown class or an impossible budget.
+        """
+        result = self.attacker.attack([photo], PGD(epsilon_255=epsilon_255, steps=ATTACK_STEPS), to=to)
+        before, after = result.original[0], result.adversarial[0]
+        change, factor = amplified(before, after)
+        rows = result.probabilities_before[0], result.probabilities_after[0]
+        first, last = (f"{self.class_names[row.argmax()]} ({row.max():.1%})" for row in rows)
+        size = f"no value changed by more than {result.linf_255[0]:.0f} of 255"
+        if not result.attacked[0]:
+            summary = f"Nothing to do: the network calls it {first} already."
+        elif result.success[0]:
+            summary = f"Fooled: {first} became {last}; {size}, {result.steps[0]} steps, scored after saving as PNG."
+        else:
+            summary = f"Not fooled: {first} stayed {last} with a budget of {epsilon_255:g} of 255. Try a larger one."
+        was, became = map(self._named, rows)
+        return Fooled(before, change, after, factor, was, became, success=bool(result.success[0]), summary=summary)
+
+    def _named(self, row: np.ndarray) -> dict[str, float]:
+        return {name: float(probability) for name, probability in zip(self.class_names, row, strict=True)}
+
+
+def held_out(run: str | Path, count: int = 6) -> list[str]:
+    """Photos of the run's test split that are still there, in turn from each class; empty where there are none."""
+    import csv
+
+    path = Path(run) / "splits.csv"
+    if not path.is_file():
+        return []
+    by_class: dict[str, list[str]] = {}
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        for row in csv.DictReader(file):
+            if row.get("split") == "test" and Path(row["path"]).is_file():
+                by_class.setdefault(row["label"], []).append(row["path"])
+    longest = max((len(paths) for paths in by_class.values()), default=0)
+    turns = [paths[turn] for turn in range(longest) for paths in by_class.values() if turn < len(paths)]
+    return turns[:count]
+
+
+def measured(run: str | Path) -> dict[str, Any]:
+    """What ``metrics.json`` of a run says, or nothing where there is none that can be read."""
+    import json
+
+    try:
+        found = json.loads((Path(run) / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _smaller(heat_map: HeatMap, size_px: int, fit: str) -> HeatMap:
+    height, width = heat_map.photo.shape[:2]
+    scale = SHOWN_PX / max(height, width)
+    if scale >= 1:
+        return heat_map
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    photo = np.asarray(Image.fromarray(heat_map.photo).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    heat = laid_over(heat_map.coarse, photo.shape[:2], size_px, fit)
+    return dataclasses.replace(heat_map, photo=photo, heat=heat)

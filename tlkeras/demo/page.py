@@ -1,0 +1,219 @@
+"""The demo page: Gradio's blocks around a Demonstrator, served on this machine only unless asked otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlkeras.demo.answers import Demonstrator, Fooled, held_out, measured
+from tlkeras.errors import ConfigError, TlkerasError
+
+ANY_CLASS = "any other class"
+MOST_CLASSES = 5
+LARGEST_UPLOAD = "100mb"
+# Photos that were uploaded are deleted after this many seconds, and all of them when the page ends.
+KEPT_SECONDS = 600
+# Gradio's third button would put the picture on a public page.
+PICTURE_BUTTONS = ["download", "fullscreen"]
+CSS = """
+.gradio-container { max-width: 1080px !important; margin: 0 auto !important; }
+#problem { border-left: 4px solid #b3412e; padding: .6rem .9rem; background: #fbeae7; color: #6d1f12; }
+#summary { padding: .3rem 0; font-size: 1.05rem; }
+:is(#photo, #heat, #before, #change, #after) img { width: 100%; height: 100%; object-fit: contain; }
+footer { display: none !important; }
+"""
+
+
+def gradio() -> Any:
+    """Gradio, told to keep to itself before it is imported.
+
+    Raises: ConfigError, with the command that installs it, where it is missing.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise ConfigError(
+            f"the demo page needs Gradio, which cannot be imported ({error})",
+            next_step="Install it with: pip install 'tlkeras[demo]'",
+        ) from None
+    return gradio
+
+
+def build(demonstrator: Demonstrator, run: str | Path) -> Any:
+    """The page as Gradio ``Blocks``. ``run``: where figures and held-out photos are looked for."""
+    gr = gradio()
+    names = demonstrator.class_names
+
+    def look(photo: str | None) -> list[Any]:
+        cleared = _no_outcome(gr)
+        if photo is None:
+            return [_problem(gr, ""), None, None, *cleared]
+        try:
+            answer = demonstrator.answer(photo)
+        except TlkerasError as error:
+            return [_problem(gr, str(error)), None, None, *cleared]
+        heat = gr.update(value=answer.heat, label=f"Why {answer.label}")
+        return [_problem(gr, ""), answer.probabilities, heat, *cleared]
+
+    def fool(photo: str | None, to: str, epsilon_255: float) -> list[Any]:
+        if photo is None:
+            return [_problem(gr, "Choose a photo first."), *_no_outcome(gr)]
+        try:
+            made = demonstrator.fool(photo, None if to == ANY_CLASS else to, epsilon_255)
+        except TlkerasError as error:
+            return [_problem(gr, str(error)), *_no_outcome(gr)]
+        return [_problem(gr, ""), *_outcome(gr, made)]
+
+    with gr.Blocks(title="tlkeras demo", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        gr.Markdown(_heading(run, names))
+        problem = gr.HTML(visible=False, elem_id="problem")
+        with gr.Row(equal_height=True):
+            photo = gr.Image(
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "webcam", "clipboard"],
+                label="Photo",
+                height=340,
+                buttons=PICTURE_BUTTONS[1:],
+                elem_id="photo",
+            )
+            # Our decoder reads the file as it was uploaded, and says what is wrong with it.
+            photo.preprocess = _uploaded
+            heat = gr.Image(
+                label="Where it looks", interactive=False, height=340, buttons=PICTURE_BUTTONS, elem_id="heat"
+            )
+            answer = gr.Label(num_top_classes=MOST_CLASSES, label="Classes", elem_id="answer")
+        if examples := held_out(run):
+            gr.Examples(examples, photo, label="Photos that it has not learned from", cache_examples=False)
+        with gr.Row(equal_height=True):
+            to = gr.Dropdown([ANY_CLASS, *names], value=ANY_CLASS, label="Make it take the photo for", elem_id="to")
+            epsilon = gr.Slider(1, 16, value=4, step=1, label="No value may change by more than (of 255)")
+            button = gr.Button("Make an adversarial version", variant="primary", elem_id="fool")
+        with gr.Column(visible=False) as result:
+            summary = gr.HTML(elem_id="summary")
+            with gr.Row():
+                before, change, after = (
+                    gr.Image(
+                        label=label,
+                        interactive=False,
+                        format="png",
+                        height=290,
+                        buttons=PICTURE_BUTTONS,
+                        elem_id=name,
+                    )
+                    for name, label in (("before", "Before"), ("change", "Change"), ("after", "After"))
+                )
+            with gr.Row():
+                said_before, said_after = (
+                    gr.Label(num_top_classes=MOST_CLASSES, label=label, elem_id=name)
+                    for name, label in (("said-before", "Before"), ("said-after", "After, from the saved PNG"))
+                )
+        outcome = [result, summary, before, change, after, said_before, said_after]
+        photo.change(look, photo, [problem, answer, heat, *outcome], show_progress="minimal", api_visibility="private")
+        button.click(fool, [photo, to, epsilon], [problem, *outcome], api_visibility="private")
+    return page
+
+
+@contextlib.contextmanager
+def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
+    """Serve the page of a run; gives its address, and ends the server with the block.
+
+    ``port``: 0 takes a free one. Nothing is sent anywhere: no telemetry, no share link, no fonts from elsewhere.
+    Uploaded photos lie in a temporary folder that is deleted at the end.
+
+    Raises: ConfigError without Gradio, or for a host or a port that cannot be used; ClassifierError.
+    """
+    gr = gradio()
+    port = _free_port(host, port)
+    demonstrator = Demonstrator(run)
+    demonstrator.warm_up()
+    with tempfile.TemporaryDirectory(prefix="tlkeras-demo-") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        page = build(demonstrator, run)
+        try:
+            _, address, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                theme=_theme(gr),
+                css=CSS,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                mcp_server=False,
+                run_history=False,
+                footer_links=[],
+                max_file_size=LARGEST_UPLOAD,
+            )
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+def _theme(gr: Any) -> Any:
+    """Fonts of the machine, and colours that can be read on each other."""
+    fonts = ("system-ui", "sans-serif")
+    theme = gr.themes.Soft(primary_hue="emerald", font=fonts, font_mono=("ui-monospace", "monospace"))
+    colours: dict[str, str] = {}
+    for dark, text, fill in (("", "*neutral_800", "*neutral_100"), ("_dark", "*neutral_100", "*neutral_700")):
+        for part in ("block_label", "block_title"):
+            colours |= {f"{part}_text_color{dark}": text, f"{part}_background_fill{dark}": fill}
+        colours |= {f"button_primary_background_fill{dark}": "*primary_800"}
+        colours |= {f"button_primary_background_fill_hover{dark}": "*primary_900"}
+    return theme.set(**colours)
+
+
+def _uploaded(payload: Any) -> str | None:
+    return None if payload is None else payload.path
+
+
+def _problem(gr: Any, line: str) -> Any:
+    return gr.update(value=f'<div role="alert">{html.escape(line)}</div>' if line else "", visible=bool(line))
+
+
+def _no_outcome(gr: Any) -> list[Any]:
+    return [gr.update(visible=False), "", None, None, None, None, None]
+
+
+def _outcome(gr: Any, made: Fooled) -> list[Any]:
+    return [
+        gr.update(visible=True),
+        html.escape(made.summary),
+        made.before,
+        gr.update(value=made.change, label=f"Change × {made.factor}, around grey"),
+        made.after,
+        made.before_probabilities,
+        made.after_probabilities,
+    ]
+
+
+def _heading(run: str | Path, names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    line = f"It knows {len(names)} classes: {shown}."
+    found = measured(run)
+    if "accuracy" in found and "accuracy_interval" in found:
+        share, (low, high) = found["accuracy"], found["accuracy_interval"]
+        line += f" Of {found['images']:,} held-out photos it had {share:.1%} right (95 %: {low:.1%} to {high:.1%})."
+    return f"# {html.escape(Path(run).name)}\n{html.escape(line)}"
+
+
+def _free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0; Gradio would answer a taken one with a traceback."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            words = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(
+                f"cannot listen on {host}:{port} ({words})", next_step="Give another --port, or 0 for a free one."
+            ) from None
+        return int(tried.getsockname()[1])
