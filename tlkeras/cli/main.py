@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, training
+from tlkeras.cli import attacking, data, explaining, exporting, ideal, info, predicting, robustness, scaling, training
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(training.train)
 app.command()(training.evaluate)
+app.command()(scaling.extract)
 app.command()(predicting.predict)
 app.command()(ideal.ideal)
 app.command()(explaining.features)
