@@ -29,6 +29,13 @@ EnvOption = Annotated[
     typer.Option("--env", help="Environment variable to pass on to the workers (AWS_ENDPOINT_URL …); repeatable."),
 ]
 
+MemoryOption = Annotated[
+    float,
+    typer.Option(
+        "--memory-gb", help="For extracted features: with more than fits in it, the head is trained streaming."
+    ),
+]
+
 
 def extract(
     data: Annotated[
@@ -97,6 +104,31 @@ def predict_to_shards(run: Path, images: list[str], to: str | None, place: Any, 
     _show(bulk, as_json, terminal)
     if bulk.rejected:
         raise typer.Exit(1)
+
+
+def holds_features(data: str) -> bool:
+    """Whether ``data`` is a folder that ``tlkeras extract`` wrote or began."""
+    from tlkeras.features.shards import is_result
+
+    return ("://" in data or Path(data).is_dir()) and is_result(data)
+
+
+def train_on_features(
+    config: Any, features: str, out: Path | None, test: str | None, memory_gb: float, terminal: Terminal, as_json: bool
+) -> None:
+    """``tlkeras train`` on a folder of extracted features."""
+    from tlkeras.errors import ConfigError
+    from tlkeras.evaluation.tables import tables
+    from tlkeras.training.on_shards import train_on_shards
+
+    if test is not None:
+        raise ConfigError("extracted features bring their own test split", received=f"--test {test}")
+    run = train_on_shards(config, features, out=out, memory_gb=memory_gb, reporter=terminal)
+    if as_json:
+        print_json(run.to_json())
+        return
+    print_tables(tables(run.evaluation))
+    print(f"run: {run.folder}   ({run.seconds:.1f} s)")
 
 
 def place_of(on: str | None, actors: int | None, env: list[str] | None) -> Any:

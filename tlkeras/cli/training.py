@@ -16,10 +16,13 @@ from tlkeras.cli.console import (
     print_tables,
     quiet_tensorflow,
 )
+from tlkeras.cli.scaling import MemoryOption, holds_features, train_on_features
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")],
+    data: Annotated[
+        str, typer.Argument(help="Folder of photos or of extracted features, CSV list, TFDS name, or demo.")
+    ],
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +49,7 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop when a photo is rejected.")] = False,
     engine: EngineOption = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster where OpenVINO and the CPU have it).")] = "fp32",
+    memory_gb: MemoryOption = 2.0,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,6 +75,9 @@ def train(
             precision=precision,
             strict=strict,
         )
+        if holds_features(data):
+            train_on_features(config, data, out, test, memory_gb, terminal, as_json)
+            return
         run = run_training(config, data, out=out, test_data=test, data_dir=data_dir, reporter=terminal)
     if as_json:
         print_json(run.to_json())

@@ -201,11 +201,15 @@ class ShardSet:
         Raises: DataError for a shard that is missing or damaged.
         """
         found: dict[str, list[Any]] = {name: [] for name in names}
-        for shard in self.shards:
-            table = self._table(shard, list(names))
-            for name in names:
-                found[name] += table.column(name).to_pylist()
+        for number in range(len(self.shards)):
+            for name, values in self.table(number, names).items():
+                found[name] += values
         return found
+
+    def table(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Small columns of shard ``number``."""
+        table = self._table(self.shards[number], list(names))
+        return {name: table.column(name).to_pylist() for name in names}
 
     def vectors(self, number: int) -> np.ndarray:
         """The answers of shard ``number``, float32 ``[rows, D]``, zero in rows of rejected images."""

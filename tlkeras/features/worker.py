@@ -92,7 +92,7 @@ class Worker:
         if backbones.weights_sha256(self.backbone) != space["weights_sha256"]:
             raise WeightsError("a worker's network has other weights than those that were sent",
                                next_step="Install the same versions of keras and tlkeras everywhere.")  # fmt: skip
-        self.classifier = job.classifier and TrainedClassifier(job.classifier, self.network)
+        self.classifier = TrainedClassifier(job.classifier, self.network) if job.classifier else None
         self._engine: Engine | None = None
         size, fit = int(space["size_px"]), str(space["fit"])
         self._fit = tf.function(
