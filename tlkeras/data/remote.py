@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tlkeras.errors import DataError, ImageError, StorageError
@@ -195,6 +195,14 @@ def files_below(folder: str) -> dict[str, str]:
                         next_step="Check the address.")  # fmt: skip
     named = {system.unstrip_protocol(name) if is_remote(folder) else name: info for name, info in files.items()}
     return {name: _fingerprint(named[name]) for name in sorted(named)}
+
+
+def parts_below(name: str, folder: str) -> list[str]:
+    """The folders and the file's name that lead from ``folder`` (a pattern up to its first ``*``) to ``name``."""
+    system, top = file_system(folder)
+    path = str(system._strip_protocol(name)) if is_remote(name) else name
+    top = re.split(r"[*?[]", top, maxsplit=1)[0]
+    return path[len(top) :].strip("/").split("/") if path != top else [PurePosixPath(path).name]
 
 
 def _fingerprint(info: dict[str, Any]) -> str:

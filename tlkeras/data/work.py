@@ -20,7 +20,7 @@ from tlkeras.data.csv_list import COLUMNS, LIST_ENDINGS, open_list
 from tlkeras.data.dataset import SPLIT_NAMES, LabelledImages
 from tlkeras.data.inputs import IMAGE_SUFFIXES
 from tlkeras.data.open import open_dataset
-from tlkeras.data.remote import file_system, files_below, is_remote, join, read_file
+from tlkeras.data.remote import files_below, is_remote, join, parts_below, read_file
 from tlkeras.errors import DataError
 
 # What a killed worker loses at most; 2,048 vectors of 1,280 numbers are 10 MB, a size that object stores like.
@@ -124,13 +124,10 @@ def _of_dataset(images: LabelledImages, rows_a_shard: int) -> Plan:
 
 def _of_folder(folder: str, name: str, files: dict[str, str], rows_a_shard: int) -> Plan:
     """Images by the folders that they lie in: ``[split/]class/…``, or no class for those at the top."""
-    system, _ = file_system(folder)
-    base = system.unstrip_protocol(folder) if is_remote(folder) else folder
-    top = base.rstrip("/").split("*", 1)[0]
     images = {path: stamp for path, stamp in files.items() if PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES}
     if not images:
         raise DataError("the folder has no images, Parquet files or TFRecords", received=f"'{folder}'")
-    parts = {path: path[len(top) :].strip("/").split("/") for path in images}
+    parts = {path: parts_below(path, folder) for path in images}
     splits = {words[0] for words in parts.values() if words[0].lower() in SPLIT_NAMES and len(words) > 2}
     others = {words[0] for words in parts.values()} - splits
     rows = []
@@ -236,8 +233,7 @@ def _of_records(name: str, files: dict[str, str]) -> Plan:
 
 
 def _is_hidden(path: str, folder: str) -> bool:
-    inner = path[len(folder.rstrip("/")) :] if path.startswith(folder.rstrip("/")) else PurePosixPath(path).name
-    return any(part.startswith((".", "_")) for part in inner.split("/") if part)
+    return any(part.startswith((".", "_")) for part in parts_below(path, folder))
 
 
 def recipe_of(value: Any) -> str:

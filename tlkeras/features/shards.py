@@ -233,7 +233,9 @@ class ShardSet:
         path = join(self.folder, f"{shard.name}.parquet")
         system, inner = file_system(path)
         try:
-            with access_errors(path), system.open(inner, "rb") as file:
+            with access_errors(path):
+                opened = system.open(inner, "rb")
+            with opened as file:
                 table = pyarrow.parquet.read_table(file, columns=names, page_checksum_verification=True)
             if table.num_rows != shard.rows:
                 raise DataError("a shard has other rows than its list says", received=f"'{path}'")

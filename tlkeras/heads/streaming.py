@@ -6,7 +6,8 @@ that a strength C which was chosen on a sample means the same thing here. Two fa
 * One pass adds up the features' means and products, D² numbers. Their eigenvectors are the principal axes, on which
   the Hessian is nearly diagonal; its inverse scales each coordinate's step.
 * The mean of the iterates is as good as Newton's method where single iterates still jump about (Polyak and Juditsky
-  1992); it is the one that is measured and returned, and each pass begins from it with half the step.
+  1992); it is the one that is measured and returned, and each pass begins from it, with half the step
+  once a pass has gained nothing.
 
 In memory are, for D features and K classes, ``3 · 8 · D²`` bytes for the products and their eigenvectors and
 ``6 · 8 · D · K`` for the coefficients, besides what the caller's batches hold; see ``memory_bytes``.
@@ -27,17 +28,21 @@ from tlkeras.heads.linear import LinearHead
 Batch = tuple[np.ndarray, np.ndarray]  # features float32 [n, D], labels int [n] in 0..K-1
 Batches = Callable[[int], Iterator[Batch]]  # by the number of the pass, which may decide the order
 
-MINI_BATCH = 256
-FIRST_STEP = 0.5
-# A pass that lowers the validation log loss by less is the last but ``patience``.
-LEAST_GAIN_NATS = 1e-4
+MINI_BATCH = 512
+FIRST_STEP = 1.0
+# A pass that lowers the validation log loss by less has gained nothing.
+LEAST_GAIN_NATS = 3e-5
 
 
 @dataclass(frozen=True)
 class Streamed:
-    """The head, and for each pass ``pass`` (from 1), ``log_loss`` (nats) and ``accuracy`` (0..1) on validation."""
+    """The head and its ``log_loss`` (nats) on validation.
+
+    curve: for each pass ``pass`` (from 1), ``log_loss`` and ``accuracy`` (0..1) on validation.
+    """
 
     head: LinearHead
+    log_loss: float
     curve: list[dict[str, float]]
     rows: int
 
@@ -54,8 +59,8 @@ def fit_streaming(
     strength: float,
     *,
     start: LinearHead | None = None,
-    passes: int = 20,
-    patience: int = 2,
+    passes: int = 30,
+    patience: int = 3,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, most: None,
 ) -> Streamed:
@@ -88,8 +93,9 @@ def fit_streaming(
             best, best_theta = found, theta
         if since >= patience:
             break
-        step /= 2
-    return Streamed(axes.head(best_theta), curve, axes.rows)
+        if since:
+            step /= 2
+    return Streamed(axes.head(best_theta), best["log_loss"], curve, axes.rows)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from tlkeras.evaluation.calibration import expected_calibration_error, fit_tempe
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.features.shards import ShardSet
 from tlkeras.heads.config import HeadConfig
-from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.linear import STRENGTHS, LinearHead
 from tlkeras.heads.mlp import linear_model
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import fit_streaming, memory_bytes
-from tlkeras.progress import Reporter, Silent
+from tlkeras.heads.streaming import Streamed, fit_streaming, memory_bytes
+from tlkeras.progress import Advance, Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, write_json
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network, versions
 from tlkeras.training.config import TrainConfig
@@ -168,26 +168,41 @@ def _head(
         f"{int(chosen.sum()):,}, now streaming ({needed / 1e6:,.0f} MB)"
     )
     with reporter.step("head", "passes") as progress:
-        streamed = fit_streaming(
-            lambda number: rows.batches("train", seed=seed + number),
-            lambda number: rows.batches("validation"),
-            classes,
-            found.strength,
-            start=found.head,
-            seed=seed,
-            progress=progress,
-        )
+        strength, streamed = _along_the_path(rows, found.strength, found.head, seed, progress)
     parts = [(streamed.head.logits(features), labels) for features, labels in rows.batches("validation")]
     held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
     described = {
         "kind": "linear",
-        "strength": found.strength,
+        "strength": strength,
+        "strength_of_sample": found.strength,
         "curve": streamed.curve,
         "streamed": True,
         "sample": int(chosen.sum()),
         "memory_bytes": needed,
     }
     return streamed.head, held_out, described
+
+
+def _along_the_path(
+    rows: ShardRows, strength: float, start: LinearHead, seed: int, progress: Advance
+) -> tuple[float, Streamed]:
+    """The streamed head for the sample's strength, or a weaker one: more images need less regularisation."""
+    best: tuple[float, Streamed] | None = None
+    for weaker in [step for step in STRENGTHS if step >= strength]:
+        streamed = fit_streaming(
+            lambda number: rows.batches("train", seed=seed + number),
+            lambda number: rows.batches("validation"),
+            len(rows.class_names),
+            weaker,
+            start=best[1].head if best else start,
+            seed=seed,
+            progress=progress,
+        )
+        if best is not None and streamed.log_loss >= best[1].log_loss:
+            break
+        best = (weaker, streamed)
+    assert best is not None, "the sample's strength is one of STRENGTHS"
+    return best
 
 
 def _sample(rows: ShardRows, count: int, seed: int) -> np.ndarray:

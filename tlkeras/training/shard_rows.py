@@ -79,9 +79,10 @@ def read_rows(
     names = [name for name in _names(shards) if name]
     class_names = check_classes(names, f"'{shards.folder}'")
     copies, conflicts = _settle(labels, splits, scores, usable)
+    carvable = usable & (splits <= 1)
     for name, fraction, carve in (("test", test_fraction, need_test), ("validation", validation_fraction, True)):
         if carve and not (usable & (splits == _SPLIT_CODE[name])).any():
-            _carve(labels, splits, scores, usable, class_names, name, fraction)
+            _carve(labels, splits, scores, carvable, class_names, name, fraction)
     splits[splits == 0] = _SPLIT_CODE["train"]
     splits[~usable] = 0
     for label, name in enumerate(class_names):
@@ -149,20 +150,21 @@ def _carve(
     labels: np.ndarray,
     splits: np.ndarray,
     scores: np.ndarray,
-    usable: np.ndarray,
+    carvable: np.ndarray,
     class_names: Sequence[str],
     name: str,
     fraction: float,
 ) -> None:
     for label, class_name in enumerate(class_names):
-        pool = np.flatnonzero(usable & (labels == label) & (splits <= 1))
+        of_class = carvable & (labels == label)
+        pool = np.flatnonzero(of_class & (splits <= 1))
         if len(pool) < 2:
             raise DataError(
                 "a class needs at least 2 different images for each split that is carved",
                 received=f"{len(pool)} of '{class_name}'",
                 next_step="Add photos, or remove the class.",
             )
-        wanted = min(max(1, round(fraction * len(pool))), len(pool) - 1)
+        wanted = min(max(1, round(fraction * int(of_class.sum()))), len(pool) - 1)
         # The test from one end of the order, validation from the other: neither moves when the other is asked for.
         ordered = pool[np.argsort(scores[pool], kind="stable")]
         splits[ordered[:wanted] if name == "test" else ordered[-wanted:]] = _SPLIT_CODE[name]
