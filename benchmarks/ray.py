@@ -66,6 +66,8 @@ def main() -> None:
     for count, results in found.items():
         rate = statistics.median(result["images_a_second"] for result in results)
         memory = max(worker["peak_mb"] for result in results for worker in result["workers"].values())
+        workers = [worker for result in results for worker in result["workers"].values()]
+        cpu = sum(worker["later_cpu_seconds"] for worker in workers)
         rows.append(
             (
                 f"local, {THREADS} threads" if count is None else f"{count} actors",
@@ -73,6 +75,7 @@ def main() -> None:
                 f"{rate:.1f}",
                 f"{rate / local:.2f}",
                 " ".join(f"{result['images_a_second']:.1f}" for result in results),
+                f"{1000 * cpu / max(sum(worker['later_images'] for worker in workers), 1):.1f}",
                 f"{statistics.median(result['first_seconds'] for result in results):.1f}",
                 f"{statistics.median(result['seconds'] for result in results):.1f}",
                 f"{memory:.0f}",
@@ -85,6 +88,7 @@ def main() -> None:
             "images/s, steady",
             "against local",
             "each round",
+            "CPU ms an image",
             "first shards after, s",
             "in all, s",
             "peak memory of a worker, MB",

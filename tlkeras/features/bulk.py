@@ -32,7 +32,8 @@ class Bulk:
     images: rows in all, rejected ones included. computed, reused: shards that were made now and found finished.
     first_seconds: until every worker had made its first shard, start-up included; images_a_second: from then on,
     0 where that was the end.
-    workers: images and peak memory (MB) of each process that computed.
+    workers: of each process that computed, images, peak memory (MB), seconds, and images and seconds of processor time
+    after its first shard.
     """
 
     to: str
@@ -221,9 +222,10 @@ def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]
 
     worker = Worker(job, weights)
     for number, name, work in todo:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         shard = worker.run(work, name)
-        yield Done(number, shard, worker.engine, time.perf_counter() - started, "local", peak_megabytes())
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        yield Done(number, shard, worker.engine, seconds, "local", peak_megabytes(), cpu)
 
 
 class _Tally:
@@ -239,7 +241,19 @@ class _Tally:
         """A piece is finished."""
         self._events.append((time.perf_counter() - self.started, done.worker, done.shard.rows))
         self.engine = self.engine or done.engine or None
-        known = self.workers.setdefault(done.worker, {"images": 0, "peak_mb": 0.0, "seconds": 0.0})
+        if done.worker not in self.workers:
+            # A worker's first piece waits for its engine, and is not counted in what an image costs.
+            self.workers[done.worker] = {
+                "images": 0,
+                "peak_mb": 0.0,
+                "seconds": 0.0,
+                "later_images": 0,
+                "later_cpu_seconds": 0.0,
+            }
+        elif done.cpu_seconds:
+            self.workers[done.worker]["later_images"] += done.shard.rows
+            self.workers[done.worker]["later_cpu_seconds"] += done.cpu_seconds
+        known = self.workers[done.worker]
         known["images"] += done.shard.rows
         known["seconds"] = round(known["seconds"] + done.seconds, 3)
         known["peak_mb"] = max(known["peak_mb"], round(done.peak_mb, 1))

@@ -45,7 +45,7 @@ class ShardActor:
         """Compute the pieces of one batch; errors of ours come back as rows, one line each, not as tracebacks."""
         answers = []
         for number, name, work in zip(batch["number"], batch["name"], batch["work"], strict=True):
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             try:
                 shard = self._shard(work, str(name))
                 done: Done | TlkerasError = Done(
@@ -55,6 +55,7 @@ class ShardActor:
                     time.perf_counter() - started,
                     f"{os.uname().nodename}:{os.getpid()}",
                     peak_megabytes(),
+                    time.process_time() - cpu,
                 )
             except TlkerasError as error:
                 done = error

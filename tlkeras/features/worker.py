@@ -55,7 +55,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished piece: its place in the plan, its shard, who computed it, and how long it took."""
+    """A finished piece: its place in the plan, its shard, who computed it, and how long it took.
+
+    cpu_seconds: of all cores together. peak_mb: the most memory that the process has held.
+    """
 
     number: int
     shard: Shard
@@ -63,6 +66,7 @@ class Done:
     seconds: float = 0.0
     worker: str = ""
     peak_mb: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def weights_of(network: Any) -> list[np.ndarray]:
