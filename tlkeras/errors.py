@@ -87,6 +87,10 @@ class ParityError(ExportError):
         super().__init__(rule, received=received, next_step=next_step)
 
 
+class ClusterError(TlkerasError, RuntimeError):
+    """A Ray cluster cannot be reached, or its machines lack what the job needs."""
+
+
 class ServedError(ExportError):
     """A served graph refused one request; ``code`` is TensorFlow's status code (3: invalid argument)."""
 

@@ -94,10 +94,10 @@ def test_what_cannot_be_converted_is_left_to_the_choice_of_an_engine(network, we
 def test_an_engine_that_differs_is_dropped_with_a_warning(network, weights_sha256, files, monkeypatch):
     pixels = next(pixel_batches(files, SIZE, "crop"))[1]
 
-    def wrong(network, weights_sha256, precision):
+    def wrong(network, weights_sha256, precision, threads):
         return lambda pixels: np.asarray(network(pixels, training=False)) * 1.001
 
-    def broken(network, weights_sha256, precision):
+    def broken(network, weights_sha256, precision, threads):
         raise RuntimeError("no kernel for this\nand more lines")
 
     monkeypatch.setattr(engines, "installed", lambda: ("openvino", "onnxruntime", "tensorflow"))

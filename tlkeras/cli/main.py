@@ -22,6 +22,7 @@ from tlkeras.cli import (
     predicting,
     reporting,
     robustness,
+    scaling,
     training,
 )
 from tlkeras.errors import TlkerasError
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command()(training.train)
 app.command()(training.evaluate)
+app.command()(scaling.extract)
 app.command()(predicting.predict)
 app.command()(reporting.report)
 app.command()(ideal.ideal)

@@ -8,15 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.scaling import ActorsOption, EnvOption, OnOption, place_of, predict_to_shards
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
+    on: OnOption = None,
+    to: Annotated[
+        str | None, typer.Option(help="Write Parquet shards here instead of printing; with or without --on.")
+    ] = None,
+    actors: ActorsOption = None,
+    env: EnvOption = None,
     top: Annotated[int, typer.Option(help="How many classes to list for each photo.", min=1)] = 3,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
+    if on is not None or to is not None:
+        predict_to_shards(run, images, to, place_of(on, actors, env), as_json)
+        return
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.data.inputs import image_files

@@ -16,6 +16,7 @@ from tlkeras.cli.console import (
     print_tables,
     quiet_tensorflow,
 )
+from tlkeras.cli.scaling import MemoryOption, holds_features, train_on_features
 
 if TYPE_CHECKING:
     from tlkeras.training.run import Run
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        str | None, typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")
+        str | None,
+        typer.Argument(help="Folder of photos or extracted features, CSV list, TFDS name (cats_vs_dogs …), or demo."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -55,6 +57,7 @@ def train(
     engine: EngineOption = "auto",
     precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster where OpenVINO and the CPU have it).")] = "fp32",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write RUN/report.html.")] = True,
+    memory_gb: MemoryOption = 2.0,
     data_dir: DataDirOption = None,
     fine_tune: Annotated[
         int | None, typer.Option(help="Train the network on too, for so many epochs; kept if validation gets better.")
@@ -155,6 +158,9 @@ def train(
             strict=strict,
             fine_tune=tuning if fine_tune is not None or find_rate else None,
         )
+        if data is not None and holds_features(data):
+            train_on_features(config, data, out, test, memory_gb, terminal, as_json)
+            return
         if find_rate:
             from tlkeras.training.rate_finder import find_rate as find
 

@@ -164,7 +164,7 @@ def audit(
     """
     looks = _look_at_all(dataset.paths, limits, workers or min(16, 2 * usable_cpus()), progress)
     verdicts = [
-        _first_verdict(path, dataset.class_names[label], str(split), sha256, content)
+        first_verdict(path, dataset.class_names[label], str(split), sha256, content)
         for path, label, split, (sha256, content) in zip(
             dataset.paths, dataset.labels, dataset.splits, looks, strict=True
         )
@@ -232,7 +232,7 @@ def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]
     return sha256, content
 
 
-def _first_verdict(path: str, label: str, split: str, sha256: str, content: Content) -> Verdict:
+def first_verdict(path: str, label: str, split: str, sha256: str, content: Content) -> Verdict:
     """What one file alone tells."""
     ending = PurePath(path).suffix.lower()
     misnamed = bool(content.format) and _ENDINGS.get(ending, content.format) != content.format

@@ -12,7 +12,7 @@ from tlkeras.data.dataset import SPLIT_NAMES, LabelledImages, check_classes, pri
 from tlkeras.errors import DataError
 
 LIST_ENDINGS = (".csv", ".tsv", ".txt")
-_COLUMNS = {
+COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path"),
     "label": ("label", "class", "class_name", "category", "target"),
     "split": ("split", "subset", "set", "partition"),
@@ -105,7 +105,7 @@ def _header(cells: list[str]) -> dict[str, int]:
     words = [cell.strip().strip('"').lower() for cell in cells]
     return {
         column: next(words.index(synonym) for synonym in synonyms if synonym in words)
-        for column, synonyms in _COLUMNS.items()
+        for column, synonyms in COLUMNS.items()
         if set(synonyms) & set(words)
     }
 

@@ -17,7 +17,7 @@ import PIL
 from tlkeras.data.dataset import printable
 from tlkeras.data.duplicates import dhash
 from tlkeras.errors import ImageError
-from tlkeras.images.decode import Limits, decode
+from tlkeras.images.decode import DecodedImage, Limits, decode
 from tlkeras.storage import cache_root
 
 STATUSES = ("good", "repaired", "suspicious", "rejected")
@@ -91,6 +91,11 @@ def examine(data: bytes, limits: Limits) -> Content:
         image = decode(data, limits, at_least_px=LOOK_PX)
     except ImageError as error:
         return Content(reason=error.reason, detail=str(error))
+    return content_of(image)
+
+
+def content_of(image: DecodedImage) -> Content:
+    """What a decoded image is; ``examine`` without the decoding."""
     doubts = []
     height, width = image.pixels.shape[:2]
     # A grid of some 64 × 64 pixels tells as much as all of a panorama, which would take gigabytes.

@@ -60,13 +60,20 @@ def prepare(network: Any, weights_sha256: str, *, name: str = "auto") -> None:
 
 
 def open_engine(
-    network: Any, weights_sha256: str, first_batch: np.ndarray, *, name: str = "auto", precision: str = "fp32"
+    network: Any,
+    weights_sha256: str,
+    first_batch: np.ndarray,
+    *,
+    name: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
 ) -> Engine:
     """Choose, build and verify an engine for a frozen Keras ``network`` (pixels in 0..255 → features).
 
     ``weights_sha256`` names the network in the cache of converted graphs; ``first_batch`` is float32
     ``[n, S, S, 3]``. With ``name="auto"`` the first of ``ENGINES`` that is installed and passes is taken, or
-    TensorFlow where it sees a GPU.
+    TensorFlow where it sees a GPU. ``threads``: for OpenVINO and ONNX Runtime, by default one for each core;
+    TensorFlow's belong to the process.
 
     Raises: ConfigError for an unknown name or precision, an engine that is not installed, or one that was
     asked for by name and does not pass.
@@ -89,7 +96,7 @@ def open_engine(
         if candidate == "tensorflow":
             break
         try:
-            run = _BUILDERS[candidate](network, weights_sha256, precision)
+            run = _BUILDERS[candidate](network, weights_sha256, precision, threads or usable_cpus())
             difference = relative_difference(run(first_batch), expected)
         # A runtime that cannot take this network says so in its own exceptions (RuntimeError, Fail, …).
         except Exception as error:
@@ -151,12 +158,12 @@ def _onnx_file(network: Any, weights_sha256: str) -> Path:
     return path
 
 
-def _onnxruntime(network: Any, weights_sha256: str, precision: str) -> Run:
+def _onnxruntime(network: Any, weights_sha256: str, precision: str, threads: int) -> Run:
     del precision  # fp32 is all it computes here
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cpus()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         _onnx_file(network, weights_sha256), options, providers=["CPUExecutionProvider"]
@@ -165,7 +172,7 @@ def _onnxruntime(network: Any, weights_sha256: str, precision: str) -> Run:
     return lambda pixels: session.run(None, {name: pixels})[0]
 
 
-def _openvino(network: Any, weights_sha256: str, precision: str) -> Run:
+def _openvino(network: Any, weights_sha256: str, precision: str, threads: int) -> Run:
     import openvino
 
     core = openvino.Core()
@@ -176,10 +183,10 @@ def _openvino(network: Any, weights_sha256: str, precision: str) -> Run:
         "CPU",
         {
             openvino.properties.hint.inference_precision: hint,
-            openvino.properties.inference_num_threads: usable_cpus(),
+            openvino.properties.inference_num_threads: threads,
         },
     )
     return lambda pixels: compiled(pixels)[0].copy()
 
 
-_BUILDERS: dict[str, Callable[[Any, str, str], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+_BUILDERS: dict[str, Callable[[Any, str, str, int], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -3,7 +3,8 @@
 A *space* is one recipe (backbone, weights, size, fit, …); its folder holds pairs of files, ``<name>.npy`` with
 float32 ``[n, D]`` and ``<name>.json`` with the ``n`` content hashes and the SHA-256 of the first. The ``.json``
 comes last, so a pair is complete when it is there. Two processes may write at once: names are unique, and a
-vector that both computed is the same in both.
+vector that both computed is the same in both. A ``link-<hash>.json`` names a folder of Parquet shards
+(``tlkeras.features.shards``), whose vectors are read from there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tlkeras.errors import DataError
+from tlkeras.features.shards import ShardSet
 from tlkeras.storage import cache_root, sha256_of, size_of, write_bytes, write_json
 
 # Raise it whenever the same recipe would give other numbers: stored vectors are then computed again.
@@ -55,12 +58,14 @@ class FeatureStore:
     def __init__(self, space: FeatureSpace, root: Path | None = None) -> None:
         self.space = space
         self.folder = (root or cache_root() / "features") / space.key
-        self._shards: list[np.ndarray] = []
+        self._shards: list[np.ndarray | tuple[ShardSet, int]] = []
         self._where: dict[str, tuple[int, int]] = {}
         if not (self.folder / "space.json").exists():
             write_json(self.folder / "space.json", {"recipe_version": RECIPE_VERSION, **asdict(space)})
         for index in sorted(self.folder.glob("shard-*.json")):
             self._open_shard(index)
+        for link in sorted(self.folder.glob("link-*.json")):
+            self._open_link(link)
 
     def __len__(self) -> int:
         return len(self._where)
@@ -90,9 +95,14 @@ class FeatureStore:
         Raises: KeyError for a hash that is not stored.
         """
         features = np.empty((len(keys), self.space.feature_size), np.float32)
-        for row, key in enumerate(keys):
-            shard, at = self._where[key]
-            features[row] = self._shards[shard][at]
+        places = np.array([self._where[key] for key in keys], np.int64).reshape(-1, 2)
+        # Shard by shard: one of a large job is decoded as a whole.
+        order = np.argsort(places[:, 0], kind="stable")
+        starts = np.flatnonzero(np.diff(places[order, 0], prepend=-1))
+        for rows in np.split(order, starts[1:]) if len(order) else []:
+            shard = self._shards[places[rows[0], 0]]
+            vectors = shard[0].vectors(shard[1]) if isinstance(shard, tuple) else shard
+            features[rows] = vectors[places[rows, 1]]
         return features
 
     def _open_shard(self, index: Path) -> None:
@@ -110,12 +120,40 @@ class FeatureStore:
             index.unlink(missing_ok=True)
             data.unlink(missing_ok=True)
 
+    def _open_link(self, link: Path) -> None:
+        try:
+            shards = ShardSet(json.loads(link.read_text())["folder"])
+            found = shards.columns(["key", "status"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            warnings.warn(f"linked features cannot be read any more ({error}) and are forgotten", stacklevel=2)
+            link.unlink(missing_ok=True)
+            return
+        usable = iter(zip(found["key"], found["status"], strict=True))
+        for number, shard in enumerate(shards.shards):
+            for row in range(shard.rows):
+                key, status = next(usable)
+                if status != "rejected" and key not in self._where:
+                    self._where[key] = (len(self._shards), row)
+            self._shards.append((shards, number))
+
     def _map(self, data: Path, keys: list[str]) -> None:
         shard = np.load(data, mmap_mode="r", allow_pickle=False)
         if shard.shape != (len(keys), self.space.feature_size):
             raise ValueError(f"shape {shard.shape} for {len(keys)} keys")
         self._where.update({key: (len(self._shards), row) for row, key in enumerate(keys)})
         self._shards.append(shard)
+
+
+def link_shards(space: FeatureSpace, folder: Path, root: Path | None = None) -> None:
+    """Let the store of a space find the vectors of a finished folder of Parquet shards, which stay where they are.
+
+    Raises: DataError when the shards are of another space; StorageError.
+    """
+    if ShardSet(str(folder)).space != asdict(space):
+        raise DataError("the features were made by another recipe", received=f"'{folder}'")
+    store = FeatureStore(space, root)
+    name = hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
+    write_json(store.folder / f"link-{name}.json", {"folder": str(folder.absolute())})
 
 
 def stored_spaces(root: Path | None = None) -> Iterator[tuple[dict[str, object], int, int]]:

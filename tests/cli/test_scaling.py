@@ -1,0 +1,68 @@
+"""`tlkeras extract` and `tlkeras predict --to`: shards, one JSON object, one line for bad input."""
+
+import json
+
+import pytest
+
+from tlkeras.cli.main import main
+from tlkeras.features.shards import ShardSet
+
+
+def test_extract_then_train_on_photos_without_computing_again(photo_folder, small_weights, tmp_path, capfd):
+    network = [
+        "--backbone",
+        "mobilenet_0.25",
+        "--weights",
+        str(small_weights),
+        "--size",
+        "32",
+        "--engine",
+        "tensorflow",
+    ]
+    to = str(tmp_path / "features")
+    assert main(["extract", str(photo_folder), "--to", to, *network, "--rows", "30", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert (shown["images"], shown["rejected"], shown["computed"]) == (62, 2, 3)
+    assert main(["train", str(photo_folder), *network, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["features"]["computed"] == 0
+    weights = ["--weights", str(small_weights)]
+    assert main(["train", to, *weights, "--out", str(tmp_path / "run2"), "--json"]) == 0
+    trained = json.loads(capfd.readouterr().out)
+    assert trained["evaluation"]["accuracy"] == 1.0
+    assert trained["audit"]["rejected"] == 2
+    assert main(["predict", str(tmp_path / "run2"), str(photo_folder / "orange" / "00.jpg"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["predictions"][0]["label"] == "orange"
+
+
+def test_predict_to_shards_ends_with_1_when_some_are_rejected(run_folder, photo_folder, tmp_path, capfd):
+    to = str(tmp_path / "answers")
+    assert main(["predict", str(run_folder), str(photo_folder), "--to", to, "--json"]) == 1
+    shown = capfd.readouterr()
+    assert json.loads(shown.out)["rejected"] == 2
+    assert "their rows say why" in shown.err
+    answers = ShardSet(to, "predictions").columns(["label", "predicted", "reason"])
+    right = [label == predicted for label, predicted in zip(answers["label"], answers["predicted"], strict=True)]
+    assert sum(right) == 60
+    assert {reason for reason in answers["reason"] if reason} == {"truncated", "empty"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["extract", "PHOTOS", "--to", "TO", "--rows", "0"], "from 1"),
+        (["extract", "PHOTOS", "--to", "TO", "--actors", "2"], "belong to a cluster"),
+        (["extract", "PHOTOS", "--to", "TO", "--backbone", "vgg61"], "did you mean"),
+        (["extract", "PHOTOS", "--to", "PHOTOS", "--backbone", "tlkeras_tiny"], "--to is a new folder"),
+        (["extract", "nowhere/at/all", "--to", "TO", "--backbone", "tlkeras_tiny"], "no such folder"),
+        (["extract", "PHOTOS", "--to", "TO", "--on", "autp"], "unknown place to run"),
+        (["predict", "RUN", "PHOTOS", "--on", "local"], "say where"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, run_folder, photo_folder, tmp_path, capfd):
+    places = {"PHOTOS": str(photo_folder), "TO": str(tmp_path / "to"), "RUN": str(run_folder)}
+    assert main([places.get(word, word) for word in arguments]) == 2
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert words in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+    assert not (tmp_path / "to").exists()

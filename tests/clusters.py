@@ -1,0 +1,51 @@
+"""A small Ray cluster on this machine, for tests: two nodes with one core each."""
+
+import contextlib
+import os
+
+import psutil
+import pytest
+
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+STORE_BYTES = 80 * 2**20
+# A node that is busy is not a dead one: on a loaded machine Ray would give it up after some seconds.
+PATIENT = {"health_check_timeout_ms": 60_000, "health_check_initial_delay_ms": 60_000}
+
+
+@contextlib.contextmanager
+def two_nodes():
+    """Start the cluster, let ``--on auto`` find it; gives it and its second node."""
+    pytest.importorskip("ray", reason='needs Ray: pip install "tlkeras[ray]"')
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "_system_config": PATIENT,
+        },
+    )
+    try:
+        second = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        os.environ["RAY_ADDRESS"] = cluster.address
+        yield cluster, second
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def actors():
+    """The processes of actors that compute shards."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        title = " ".join(process.info["cmdline"] or [])
+        if "MapWorker(MapBatches(ShardActor))" in title and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found

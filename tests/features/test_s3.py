@@ -1,0 +1,92 @@
+"""The same job from and to an object store: a stand-in for S3 on this machine."""
+
+import http.server
+import threading
+
+import pytest
+
+from tests.features.test_bulk import assert_equal, images_of
+from tlkeras.cli.main import main
+from tlkeras.errors import StorageError
+from tlkeras.features import bulk
+from tlkeras.features.shards import ShardSet
+
+pytest.importorskip("s3fs", reason="needs s3fs")
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def use(monkeypatch, endpoint, **keys):
+    import fsspec
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"AWS_ENDPOINT_URL": endpoint, "AWS_EC2_METADATA_DISABLED": "true", **keys}.items():
+        monkeypatch.setenv(name, value)
+    # A file system remembers the credentials that it was made with.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    server = pytest.importorskip("moto.server", reason="needs moto with flask").ThreadedMotoServer(port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    use(monkeypatch, f"http://127.0.0.1:{port}", **KEYS)
+    import s3fs
+
+    system = s3fs.S3FileSystem()
+    system.mkdir("photos")
+    yield system
+    server.stop()
+
+
+def test_from_s3_to_s3(bucket, recipe, local, photo_folder):
+    for path, label in images_of(photo_folder):
+        bucket.pipe_file(f"photos/set/{label}/{path.name}", path.read_bytes())
+    done = bulk.extract_to("s3://photos/set", "s3://photos/out", rows_a_shard=20, **recipe)
+    assert (done.images, done.rejected, done.computed) == (62, 2, 4)
+    found = ShardSet("s3://photos/out")
+    assert_equal(found, local)
+    assert sorted(found.columns(["label"])["label"]) == ["blue"] * 31 + ["orange"] * 31
+    again = bulk.extract_to("s3://photos/set", "s3://photos/out", rows_a_shard=20, **recipe)
+    assert (again.computed, again.reused) == (0, 4)
+
+
+class Forbidding(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (
+            b"<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist in our records.</Message></Error>"
+        )
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+def test_wrong_and_missing_credentials_are_one_line(recipe, tmp_path, monkeypatch, capsys):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forbidding)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    use(monkeypatch, endpoint, **KEYS)
+    assert main(["extract", "s3://photos/set", "--to", str(tmp_path / "to"), "--backbone", "tlkeras_tiny"]) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert "refuses the credentials" in shown[0]
+    assert "AWS_ACCESS_KEY_ID" in shown[0]
+    use(
+        monkeypatch,
+        endpoint,
+        AWS_CONFIG_FILE=str(tmp_path / "none"),
+        AWS_SHARED_CREDENTIALS_FILE=str(tmp_path / "none"),
+    )
+    with pytest.raises(StorageError, match="refuses the credentials"):
+        bulk.extract_to("s3://photos/set", str(tmp_path / "to"), **recipe)
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,212 @@
+"""Files wherever they lie: this disk, or any file system that fsspec knows (``s3://``, ``gs://``, ``memory://`` …)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tlkeras.errors import DataError, ImageError, StorageError
+from tlkeras.images.decode import Limits, read_bytes
+from tlkeras.storage import storage_error, write_bytes
+
+_SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*)://", re.IGNORECASE)
+# How often a file of a remote system is asked for before the whole job stops, and the first pause between.
+ATTEMPTS, PAUSE_SECONDS = 4, 0.5
+# Words by which the services say that they do not know who asks; their exception classes have no common base.
+_REFUSALS = (
+    *("NoCredentials", "PartialCredentials", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"),
+    *("AccessDenied", "Access Denied", "Forbidden", "Unauthorized", "credentials", "Anonymous caller"),
+)
+
+
+def is_remote(name: str | os.PathLike[str]) -> bool:
+    """Whether a name has a scheme, ``s3://…``; everything else lies on this disk."""
+    return bool(_SCHEME.match(os.fspath(name)))
+
+
+def join(folder: str, name: str) -> str:
+    """``name`` below ``folder``, which may have a scheme."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else str(Path(folder) / name)
+
+
+def file_system(name: str) -> tuple[Any, str]:
+    """The fsspec file system of a name, and the path on it (absolute on this disk).
+
+    Raises: DataError when fsspec does not know the scheme or lacks its package; StorageError for a refusal.
+    """
+    import fsspec
+
+    found = _SCHEME.match(name)
+    try:
+        if found is None:
+            return fsspec.filesystem("file"), str(Path(name).expanduser().absolute())
+        with access_errors(name):
+            system, path = fsspec.core.url_to_fs(name)
+    except ValueError as error:
+        raise DataError("the address needs a file system that fsspec knows", received=f"'{name}' ({error})") from None
+    except ImportError as error:
+        raise DataError(
+            f"'{name}' needs a package that is not installed ({error})",
+            next_step=f'Run pip install "fsspec[{found["scheme"].lower() if found else ""}]" here and on the cluster.',
+        ) from None
+    return system, path
+
+
+@contextlib.contextmanager
+def access_errors(name: str) -> Iterator[None]:
+    """Turn what a file system's client raises while ``name`` is used into StorageError, one line each."""
+    try:
+        yield
+    except (StorageError, DataError, ImageError, FileNotFoundError, ValueError, ImportError):
+        raise
+    except OSError as error:
+        if is_refusal(error):
+            raise _refused(name, error) from error
+        raise storage_error(name, error) from error
+    # Clients of object stores bring their own exceptions, which derive from Exception alone.
+    except Exception as error:
+        if is_refusal(error):
+            raise _refused(name, error) from error
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise StorageError(f"'{name}' cannot be reached ({words})", next_step="Check the address.") from error
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says that the credentials are missing or wrong."""
+    said = f"{type(error).__name__} {error}"
+    return isinstance(error, PermissionError) or any(word.lower() in said.lower() for word in _REFUSALS)
+
+
+def _refused(name: str, error: BaseException) -> StorageError:
+    words = " ".join(str(error).split())[:200] or type(error).__name__
+    if not is_remote(name):
+        return StorageError(f"cannot use '{name}' ({words})", next_step="Check the permissions.")
+    return StorageError(
+        f"'{name}' refuses the credentials ({words})",
+        next_step="Set them as the service's client reads them (for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+        "AWS_ENDPOINT_URL); on a cluster give its machines a role, or pass them on with --env NAME.",
+    )
+
+
+def read_image(name: str, limits: Limits = Limits()) -> bytes:
+    """The bytes of one image file.
+
+    A remote system that does not answer is asked ``ATTEMPTS`` times: an image must not count as broken because a
+    line was.
+
+    Raises: ImageError (``missing``, ``unreadable``, ``empty``, ``too_large``) for what is wrong with this file;
+    StorageError when the system cannot be reached or refuses the credentials.
+    """
+    if not is_remote(name):
+        return read_bytes(name, limits)
+    system, path = file_system(name)
+    try:
+        data = _patiently(name, lambda: system.cat_file(path))
+    except FileNotFoundError:
+        raise ImageError("missing", "no such image file", received=f"'{name}'") from None
+    if not data:
+        raise ImageError("empty", "the file is empty", received="0 bytes")
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_large", f"an image may have at most {limits.max_bytes:,} bytes",
+                         received=f"{len(data):,} bytes")  # fmt: skip
+    return bytes(data)
+
+
+def read_file(name: str) -> bytes:
+    """All bytes of a file.
+
+    Raises: FileNotFoundError; StorageError.
+    """
+    system, path = file_system(name)
+    return bytes(_patiently(name, lambda: system.cat_file(path)))
+
+
+def _patiently(name: str, work: Any) -> Any:
+    for attempt in range(ATTEMPTS):
+        try:
+            with access_errors(name):
+                return work()
+        except StorageError as error:
+            if attempt + 1 == ATTEMPTS or is_refusal(error.__cause__ or error) or not is_remote(name):
+                raise
+            time.sleep(PAUSE_SECONDS * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def write_whole(name: str, data: bytes) -> None:
+    """Write a file so that readers see all of it or nothing: a rename here, a single PUT on an object store.
+
+    Raises: StorageError when the disk or the service refuses.
+    """
+    if not is_remote(name):
+        write_bytes(name, data)
+        return
+    system, path = file_system(name)
+    _patiently(name, lambda: system.pipe_file(path, data))
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a file.
+
+    Raises: StorageError.
+    """
+    system, path = file_system(name)
+    with access_errors(name):
+        return bool(system.isfile(path))
+
+
+def names_in(folder: str) -> dict[str, int]:
+    """Names and sizes in bytes of the files directly in a folder; none when there is no such folder.
+
+    Raises: StorageError.
+    """
+    system, path = file_system(folder)
+    with access_errors(folder):
+        system.invalidate_cache()
+        try:
+            entries = system.ls(path, detail=True)
+        except FileNotFoundError:
+            return {}
+    return {Path(entry["name"]).name: int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+
+
+def files_below(folder: str) -> dict[str, str]:
+    """Every file below a folder, or the file itself, or what a pattern matches: full name → what changes with it.
+
+    Sorted by name. The value holds size and modification time or tag, as far as the file system tells them.
+
+    Raises: StorageError; DataError when there is nothing.
+    """
+    system, path = file_system(folder)
+    with access_errors(folder):
+        try:
+            has_pattern = any(letter in path for letter in "*?[") and not system.exists(path)
+            found = system.glob(path, detail=True) if has_pattern else system.find(path, detail=True)
+        except FileNotFoundError:
+            found = {}
+    files = {name: info for name, info in found.items() if info.get("type", "file") == "file"}
+    if not files:
+        raise DataError("there is no such file or folder, or it is empty", received=f"'{folder}'",
+                        next_step="Check the address.")  # fmt: skip
+    named = {system.unstrip_protocol(name) if is_remote(folder) else name: info for name, info in files.items()}
+    return {name: _fingerprint(named[name]) for name in sorted(named)}
+
+
+def parts_below(name: str, folder: str) -> list[str]:
+    """The folders and the file's name that lead from ``folder`` (a pattern up to its first ``*``) to ``name``."""
+    system, top = file_system(folder)
+    path = str(system._strip_protocol(name)) if is_remote(name) else name
+    top = re.split(r"[*?[]", top, maxsplit=1)[0]
+    return path[len(top) :].strip("/").split("/") if path != top else [PurePosixPath(path).name]
+
+
+def _fingerprint(info: dict[str, Any]) -> str:
+    tag = next(
+        (info[key] for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created") if key in info), ""
+    )
+    return f"{info.get('size', '')} {tag}"

@@ -1,0 +1,278 @@
+"""Features or predictions of any number of images, as Parquet shards, here or on a cluster, in one and the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras import backbones
+from tlkeras.cluster import HERE, LOCAL, Place, check_address, connected
+from tlkeras.data.remote import is_remote
+from tlkeras.data.work import ROWS_A_SHARD, Plan, Work, plan, recipe_of
+from tlkeras.errors import ConfigError
+from tlkeras.features.engines import prepare
+from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
+from tlkeras.features.store import FeatureSpace, link_shards
+from tlkeras.features.worker import Done, Job, Worker, weights_of
+from tlkeras.images.resize import check_fit
+from tlkeras.progress import Reporter, Silent
+from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """A finished job.
+
+    images: rows in all, rejected ones included. computed, reused: shards that were made now and found finished.
+    first_seconds: until every worker had made its first shard, start-up included; images_a_second: from then on,
+    0 where that was the end.
+    workers: of each process that computed, images, peak memory (MB), seconds, and images and seconds of processor time
+    after its first shard.
+    """
+
+    to: str
+    kind: str
+    images: int
+    rejected: int
+    computed: int
+    reused: int
+    engine: str | None
+    seconds: float
+    first_seconds: float
+    images_a_second: float
+    workers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def extract_to(
+    data: str,
+    to: str,
+    *,
+    backbone: str,
+    weights: str = "pretrained",
+    size_px: int | None = None,
+    fit: str = "stretch",
+    engine: str = "auto",
+    precision: str = "fp32",
+    place: Place = HERE,
+    rows_a_shard: int = ROWS_A_SHARD,
+    data_dir: str | None = None,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Bulk:
+    """Push every image of ``data`` (see ``tlkeras.data.work.plan``) through a frozen backbone, into shards at ``to``.
+
+    ``to``: a new folder, or one that the same call began and did not finish: finished shards are not computed again.
+    Where it lies on this disk, the feature store of this machine finds the vectors there from then on.
+
+    Raises: ConfigError, DataError, WeightsError, StorageError, ClusterError.
+    """
+    _check(place, rows_a_shard)
+    row = backbones.get(backbone)
+    check_fit(fit, size_px or row.size_px)
+    backbones.resolve(row, weights, top=False)
+    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir)
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    network = backbones.build(backbone, weights, size_px=size_px)
+    space = FeatureSpace(
+        backbone=row.name,
+        weights_sha256=backbones.weights_sha256(network),
+        size_px=int(network.input_shape[1]),
+        fit=fit,
+        feature_size=int(network.output_shape[-1]),
+        precision=precision,
+    )
+    job = Job(_full(to), "features", asdict(space), engine=engine)
+    bulk = _run(job, network, weights_of(network), planned, {}, place, reporter or Silent())
+    if not is_remote(job.to):
+        link_shards(space, Path(job.to))
+    return bulk
+
+
+def predict_to(
+    classifier: TrainedClassifier,
+    data: str | Sequence[str],
+    to: str,
+    *,
+    engine: str = "auto",
+    place: Place = HERE,
+    rows_a_shard: int = ROWS_A_SHARD,
+    data_dir: str | None = None,
+    reporter: Reporter | None = None,
+) -> Bulk:
+    """Classify every image of ``data``, into shards at ``to``; see ``extract_to``.
+
+    Raises: ConfigError, DataError, StorageError, ClusterError.
+    """
+    _check(place, rows_a_shard)
+    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir)
+    config = classifier.config
+    backbone = classifier.network.get_layer("backbone")
+    space = FeatureSpace(
+        backbone=config.backbone,
+        weights_sha256=backbones.weights_sha256(backbone),
+        size_px=config.size_px,
+        fit=config.fit,
+        feature_size=int(backbone.output_shape[-1]),
+    )
+    job = Job(_full(to), "predictions", asdict(space), classifier=config, engine=engine)
+    described = {"classifier": _plain(config), "network_sha256": backbones.weights_sha256(classifier.network)}
+    return _run(job, backbone, weights_of(classifier.network), planned, described, place, reporter or Silent())
+
+
+def _check(place: Place, rows_a_shard: int) -> None:
+    if rows_a_shard < 1:
+        raise ConfigError("--rows is a whole number from 1", received=rows_a_shard)
+    check_address(place.on)
+
+
+def _full(to: str) -> str:
+    return to.rstrip("/") if is_remote(to) else str(Path(to).expanduser().absolute())
+
+
+def _plain(config: ClassifierConfig) -> dict[str, Any]:
+    described = asdict(config)
+    return {
+        **described,
+        "class_names": list(config.class_names),
+        "head": {**described["head"], "units": list(config.head.units)},
+    }
+
+
+def _run(
+    job: Job,
+    network: Any,
+    weights: list[np.ndarray],
+    planned: Plan,
+    described: dict[str, Any],
+    place: Place,
+    reporter: Reporter,
+) -> Bulk:
+    started = time.perf_counter()
+    recipe = recipe_of([job.kind, job.space, described])
+    names = [work.name(number, recipe) for number, work in enumerate(planned.works)]
+    task = {"kind": job.kind, "space": job.space, **described, "data": planned.name, "plan": recipe_of(names)}
+    if place.on != LOCAL and job.to.startswith("memory://"):
+        raise ConfigError("memory:// is one process's own", received=f"--to {job.to} --on {place.on}")
+    finished = begin(job.to, task)
+    shards: dict[int, Shard] = {
+        number: describe_shard(job.to, name) for number, name in enumerate(names) if name in finished
+    }
+    todo = [(number, names[number], work) for number, work in enumerate(planned.works) if number not in shards]
+    reused = len(shards)
+    if reused:
+        reporter.say(f"{reused:,} of {len(names):,} shards are finished already")
+    tally = _Tally(started)
+    if todo:
+        total = planned.images or sum(shard.rows for shard in shards.values())
+        with reporter.step(job.kind) as progress, _computing(job, network, weights, todo, place) as results:
+            for done in results:
+                shards[done.number] = done.shard
+                tally.note(done)
+                rows = sum(shard.rows for shard in shards.values())
+                progress(rows, max(total, rows))
+    ordered = [shards[number] for number in range(len(names))]
+    finish(job.to, job.kind, ordered, {**task, "recipe": recipe, "versions": versions()})
+    return Bulk(
+        job.to,
+        job.kind,
+        images=sum(shard.rows for shard in ordered),
+        rejected=sum(shard.rejected for shard in ordered),
+        computed=len(todo),
+        reused=reused,
+        engine=tally.engine,
+        seconds=round(time.perf_counter() - started, 3),
+        first_seconds=round(tally.first, 3),
+        images_a_second=round(tally.rate, 2),
+        workers=tally.workers,
+    )
+
+
+@contextlib.contextmanager
+def _computing(
+    job: Job,
+    network: Any,
+    weights: list[np.ndarray],
+    todo: list[tuple[int, str, Work]],
+    place: Place,
+) -> Iterator[Iterator[Done]]:
+    if place.on == LOCAL:
+        prepare(network, job.space["weights_sha256"], name=job.engine)
+        yield _here(job, weights, todo)
+        return
+    from tlkeras.features.on_ray import run_on_ray
+
+    with connected(place.on, place.env) as ray:
+        yield run_on_ray(ray, replace(job, threads=1, readers=1), weights, todo, place.actors)
+
+
+def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[Done]:
+    from tlkeras.features.on_ray import peak_megabytes
+
+    worker = Worker(job, weights)
+    for number, name, work in todo:
+        started, cpu = time.perf_counter(), time.process_time()
+        shard = worker.run(work, name)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        yield Done(number, shard, worker.engine, seconds, "local", peak_megabytes(), cpu)
+
+
+class _Tally:
+    """Who computed what, and how fast once all have started."""
+
+    def __init__(self, started: float) -> None:
+        self.started = started
+        self.engine: str | None = None
+        self.workers: dict[str, dict[str, float]] = {}
+        self._events: list[tuple[float, str, int]] = []
+
+    def note(self, done: Done) -> None:
+        """A piece is finished."""
+        self._events.append((time.perf_counter() - self.started, done.worker, done.shard.rows))
+        self.engine = self.engine or done.engine or None
+        if done.worker not in self.workers:
+            # A worker's first piece waits for its engine, and is not counted in what an image costs.
+            self.workers[done.worker] = {
+                "images": 0,
+                "peak_mb": 0.0,
+                "seconds": 0.0,
+                "later_images": 0,
+                "later_cpu_seconds": 0.0,
+            }
+        elif done.cpu_seconds:
+            self.workers[done.worker]["later_images"] += done.shard.rows
+            self.workers[done.worker]["later_cpu_seconds"] += done.cpu_seconds
+        known = self.workers[done.worker]
+        known["images"] += done.shard.rows
+        known["seconds"] = round(known["seconds"] + done.seconds, 3)
+        known["peak_mb"] = max(known["peak_mb"], round(done.peak_mb, 1))
+
+    @property
+    def first(self) -> float:
+        """Seconds until every worker had finished its first piece."""
+        firsts: dict[str, float] = {}
+        for at, worker, _ in self._events:
+            firsts.setdefault(worker, at)
+        return max(firsts.values(), default=0.0)
+
+    @property
+    def rate(self) -> float:
+        """Images a second from then on; 0 where there were too few pieces to tell."""
+        after = [(at, rows) for at, _, rows in self._events if at > self.first]
+        return sum(rows for _, rows in after) / (after[-1][0] - self.first) if after else 0.0
+
+
+def result_of(to: str, kind: str = "features") -> ShardSet:
+    """The shards of a finished job."""
+    return ShardSet(_full(to), kind)
