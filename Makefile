@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXTRAS := $(VENV)/.extras
 RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 # Drawn on first use, so that it is there only once `tlkeras train demo` has run.
 DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table docs notebook notebook-real \
-	test-demo clean
+.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table docs notebook notebook-real clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -20,6 +20,11 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving,docs]'
+	@touch $@
+
+# What the job does not need and the tests do: Gradio, Ray, the documentation's and the notebook's tools.
+$(EXTRAS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,docs,notebook,ray]'
 	@touch $@
 
 run: $(READY)  ## set up, then the whole job on the built-in demo: train, measure, predict, dream, be fooled, explain, export
@@ -49,13 +54,13 @@ wheel: $(READY)  ## build the wheel and try it in an empty environment and an em
 	cd build/wheel/empty && TLKERAS_CACHE=cache KERAS_HOME=keras ../venv/bin/tlkeras train demo
 	@ls -l dist
 
-test: $(READY)  ## set up and run the tests
+test: $(EXTRAS)  ## set up and run the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(READY)  ## the heavier tests too
+test-all: $(EXTRAS)  ## the heavier tests too
 	$(BIN)/python -m pytest
 
 lint: $(READY)  ## style and types
@@ -82,27 +87,18 @@ onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes
 tricks-table: $(READY)  ## the table of docs/training-tricks.md: every training trick on the demo, three seeds
 	$(BIN)/python -m tools.tricks_table
 
-docs: $(READY)  ## the documentation as a site in site/; fails at a dead link
+docs: $(EXTRAS)  ## the documentation as a site in site/; fails at a dead link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-$(VENV)/.notebook: $(READY)
+notebook: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebook]'
 	@touch $@
 
-notebook: $(VENV)/.notebook  ## run docs/lesson.ipynb with the demo backbone and keep what it shows
+notebook: $(EXTRAS)  ## run docs/lesson.ipynb with the demo backbone and keep what it shows
 	$(BIN)/python -m tools.run_notebook
 
-notebook-real: $(VENV)/.notebook  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept
+notebook-real: $(EXTRAS)  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept
 	$(BIN)/python -m tools.run_notebook --real "$(PHOTOS)" --to build/lesson-real.ipynb
 
-# Gradio asks for an older Pillow than constraints.txt has.
-$(VENV)-demo/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)-demo
-	$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
-	@touch $@
-
-test-demo: $(VENV)-demo/.ready  ## the demo page in Chromium, in an environment of its own
-	$(VENV)-demo/bin/python -m pytest tests/demo tests/cli/test_demo.py
-
 clean:  ## remove the environment and what tools left
-	rm -rf $(VENV) $(VENV)-demo build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
