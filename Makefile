@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
 	@touch $@
 
 # What the job does not need and the tests do: Gradio, Ray, the documentation's and the notebook's tools.
@@ -91,10 +91,6 @@ docs: $(EXTRAS)  ## the documentation as a site in site/; fails at a dead link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 notebook: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebook]'
-	@touch $@
-
-notebook: $(EXTRAS)  ## run docs/lesson.ipynb with the demo backbone and keep what it shows
 	$(BIN)/python -m tools.run_notebook
 
 notebook-real: $(EXTRAS)  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept
