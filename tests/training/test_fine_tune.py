@@ -209,8 +209,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkey
 
     def failing(self, *arguments, **options):
         calls.append(1)
-        loss = step(self, *arguments, **{**options, "rate": 1e30 if len(calls) > 4 else options["rate"]})
-        return loss
+        return step(self, *arguments, **{**options, "rate": 1e30 if len(calls) > 4 else options["rate"]})
 
     monkeypatch.setattr(Tuner, "step", failing)
     listener = Listener()
@@ -218,7 +217,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkey
     assert result.stopped == NOT_FINITE
     (line,) = [line for line in listener.lines if "not finite" in line]
     assert "what epoch 1 left is used" in line
-    assert "--learning-rate below 0.001" in line
+    assert "--learning-rate below 0.0005" in line
     assert not result.kept_frozen
     assert np.isfinite(result.logits).all()
     assert len(result.history) == 1
@@ -245,7 +244,7 @@ def test_too_little_memory_names_what_may_fit(batch, words, start, monkeypatch):
 def test_devices_and_precision_that_are_not_there(start):
     with pytest.raises(ConfigError, match="unknown device 'gpu:7'"):
         fine_tune(start, FineTuneConfig(devices=("gpu:7",)), reporter=Silent())
-    with pytest.raises(ConfigError, match="needs a GPU.*Leave out --mixed-precision"):
+    with pytest.raises(ConfigError, match=r"needs a GPU.*Leave out --mixed-precision"):
         fine_tune(start, FineTuneConfig(mixed_precision=True), reporter=Silent())
 
 

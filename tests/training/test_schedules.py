@@ -1,5 +1,7 @@
 """Rates and blocks over steps."""
 
+from itertools import pairwise
+
 import pytest
 
 from tlkeras.training.fine_tune_config import FineTuneConfig
@@ -9,9 +11,9 @@ from tlkeras.training.schedules import FLOOR, block_factors, ema_decay, rate_at,
 def test_warm_up_then_cosine_down_to_the_floor():
     config = FineTuneConfig(learning_rate=0.1, warmup=0.2)
     rates = [rate_at(step, 50, config) for step in range(50)]
-    assert all(a < b for a, b in zip(rates[:10], rates[1:11], strict=True))
+    assert all(a < b for a, b in pairwise(rates[:11]))
     assert max(rates) == rates[10] == 0.1
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.1 * FLOOR)
     # Half-way down, half the rate.
     assert rates[30] == pytest.approx(0.05, rel=0.1)
