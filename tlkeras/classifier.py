@@ -21,6 +21,7 @@ from tlkeras.progress import Reporter, Silent
 from tlkeras.run_facts import RunFacts
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
+from tlkeras.training.fine_tune_config import FineTuneConfig
 from tlkeras.training.fit import Fitted, fit
 from tlkeras.training.judge import judge
 
@@ -52,6 +53,7 @@ class ImageClassifier:
         self.reporter: Reporter = reporter or Silent()
         self.fitted_: Fitted | None = None
         self._trained: TrainedClassifier | None = None
+        self._seen: Any = None
 
     @property
     def trained(self) -> TrainedClassifier:
@@ -81,7 +83,33 @@ class ImageClassifier:
             dataset = labelled(images, labels, Path(folder))
             self.fitted_ = fit(self.config, dataset, self.reporter, hold_out_test=False)
         self._trained = self.fitted_.classifier
+        # What lies in files can be opened again for fine-tuning; what was in memory is not held on to.
+        self._seen = images if labels is None else None
         return self
+
+    def fine_tune(
+        self, images: Any = None, labels: Sequence[Any] | None = None, *, epochs: int = 10, **options: Any
+    ) -> ImageClassifier:
+        """Train the network itself on, after its head; returns itself.
+
+        ``images``, ``labels``: as ``fit`` takes them; those that ``fit`` was given, where it was a folder, a list, a
+        name or ``LabelledImages``. The head is fitted as ``fit`` does it, from stored features. ``options``: the other
+        fields of ``tlkeras.training.fine_tune_config.FineTuneConfig``. The fine-tuned network is kept only where it is
+        better on validation; ``fitted_.fine_tuning`` tells.
+
+        Raises: DataError where there are no images; ConfigError for an option that is unknown or has an impossible
+        value; and as ``fit`` does.
+        """
+        known = [field.name for field in dataclasses.fields(FineTuneConfig)]
+        for name in options:
+            if name not in known:
+                raise unknown("option", name, known)
+        if images is None:
+            images = self._seen
+        if images is None:
+            raise DataError("fine-tuning needs the training images", next_step="Pass them as to fit().")
+        self.config = dataclasses.replace(self.config, fine_tune=FineTuneConfig(epochs=epochs, **options))
+        return self.fit(images, labels)
 
     def predict_proba(self, images: Any) -> np.ndarray:
         """Calibrated probabilities, float32 ``[N, K]``.

@@ -117,23 +117,23 @@ class Task:
 
 def make_task(per_class: int) -> Task:
     """Draw the pictures and compute their features in three ways."""
-    import keras
     import tensorflow as tf
 
     from tlkeras import backbones
+    from tlkeras.backbones.random import random_twin
     from tlkeras.data.demo import CLASSES, demo_folder
     from tlkeras.data.pipeline import ImageFile, pixel_batches
     from tools.demo_difficulty import pictures
 
     paths, labels = pictures(demo_folder(per_class=per_class))
     row = backbones.get("tlkeras_tiny")
-    keras.utils.set_random_seed(0)
-    networks = {
-        kind: backbones.build(row, weights) for kind, weights in (("pretrained", "pretrained"), ("random", "none"))
-    }
+    files = [ImageFile(str(path)) for path in paths]
+    # Spread over the classes: from these the random network takes the statistics of its batch normalisation.
+    some = next(pixel_batches(files[:: len(files) // 32], row.size_px, "crop", batch_size=32))[1]
+    networks = {"pretrained": backbones.build(row), "random": random_twin(row.name, some)}
     runs = {kind: tf.function(network, reduce_retracing=True) for kind, network in networks.items()}
     features = {kind: np.empty((len(paths), row.feature_size), np.float32) for kind in (*networks, "scaled")}
-    for indices, pixels in pixel_batches([ImageFile(str(path)) for path in paths], row.size_px, "crop"):
+    for indices, pixels in pixel_batches(files, row.size_px, "crop"):
         for kind, run in runs.items():
             features[kind][indices] = run(pixels, training=False)
         features["scaled"][indices] = runs["pretrained"](pixels / 255.0, training=False)

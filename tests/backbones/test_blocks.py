@@ -42,6 +42,13 @@ def test_blocks_are_those_that_papers_number():
     assert names == [{f"block{number}"} for number in range(1, 6)]
 
 
+@pytest.mark.parametrize("size_px", [32, 96])
+def test_the_blocks_do_not_hang_on_the_size(size_px):
+    # At 32 px a padding makes 3 x 3 of 2 x 2 maps; that is no step back.
+    firsts = [block.layers[0].name for block in blocks(build("mobilenet_0.25", "none", size_px=size_px))]
+    assert firsts == ["conv1", "conv_dw_2", "conv_dw_4", "conv_dw_6", "conv_dw_12"]
+
+
 def test_squeeze_and_excitation_stays_with_its_maps():
     for block in blocks(build("mobilenet_v3_small", "none", size_px=64))[:-1]:
         assert not any(layer.name.startswith("conv_1") for layer in block.layers)

@@ -82,6 +82,9 @@ def test_nothing_to_compare_is_told_before_the_photos_are_read(monkeypatch, tmp_
         ({"backbones": ("vgg16", "vgg16")}, "compared once"),
         ({"backbones": ("vgg_16",)}, "did you mean 'vgg16'"),
         ({"images": 5}, "at least 20 photos"),
+        ({"fit": "squash"}, "squash"),
+        ({"engine": "onnx"}, "unknown engine 'onnx'; known are auto"),
+        ({"test_fraction": 0.9}, "test_fraction"),
     ],
 )
 def test_refuses(options, words):

@@ -50,7 +50,9 @@ def blocks(model: Any) -> tuple[NetworkBlock, ...]:
         # What only sees pooled maps (squeeze and excitation) belongs to the maps that it weighs: nothing lies behind
         # what reads it.
         behind = [shrinkage[reader.name] for reader in readers.get(operation.name, []) if reader.name in shrinkage]
-        shrinkage[operation.name] = min([_halvings(operation, side), *behind])
+        # What has no weights only passes on; a padding's larger maps are no step back.
+        own = _halvings(operation, side) if getattr(operation, "weights", ()) else math.inf
+        shrinkage[operation.name] = min([own, *behind])
     found: dict[float, list[Any]] = {}
     for layer in network.layers:
         if layer.weights:

@@ -17,6 +17,7 @@ from tlkeras.choosing.recommend import Recommendation, recommend
 from tlkeras.choosing.transfer import Transfer, transfer
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError, WeightsError, unknown
+from tlkeras.features.engines import ENGINES
 from tlkeras.machine import usable_cpus
 from tlkeras.progress import Reporter
 from tlkeras.training.config import TrainConfig
@@ -85,6 +86,15 @@ class CompareConfig:
             raise ConfigError("each network is compared once", received=", ".join(self.backbones))
         for name in self.backbones:
             backbones.get(name.partition("=")[0])
+        # What no network could do anything about is refused, not listed as a reason to skip each.
+        TrainConfig(
+            fit=self.fit,
+            validation_fraction=self.validation_fraction,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+        )
+        if self.engine not in ("auto", *ENGINES):
+            raise unknown("engine", self.engine, ("auto", *ENGINES))
         if self.images < 20:
             raise ConfigError("a comparison needs at least 20 photos", received=self.images)
 

@@ -30,7 +30,7 @@ from tlkeras.training.fit import source_for
 BATCHES = (1, 32)
 # Photos from which a random twin takes its normalisation statistics, and on which engines are compared and timed.
 _FIRST = 32
-_MIN_SECONDS = 0.5
+_MIN_SECONDS = 1.0
 _MIN_ROUNDS = 5
 
 

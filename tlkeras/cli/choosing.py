@@ -118,6 +118,7 @@ def few_shot(
         from tlkeras.data.open import open_dataset
         from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
 
+        wanted = _numbers(shots)
         config = TrainConfig(
             backbone=backbone or (DEMO_BACKBONE if data == "demo" else DEFAULT_BACKBONE),
             weights=weights,
@@ -132,7 +133,7 @@ def few_shot(
         _refuse_existing(out)
         dataset = open_dataset(data, data_dir=data_dir, seed=seed)
         terminal.say(dataset.describe())
-        found = run_few_shot(config, dataset, terminal, shots=_numbers(shots), draws=draws)
+        found = run_few_shot(config, dataset, terminal, shots=wanted, draws=draws)
         described = found.to_json()
         if out is not None:
             _write(out, "few-shot", described, figure_of_few_shot(found))

@@ -14,8 +14,8 @@ from tlkeras.evaluation.calibration import fit_temperature
 
 FROZEN = "frozen"
 # The mean gain must be so many standard errors above zero. The fine-tuned network was chosen among several by the
-# same photos, which flatters it a little; one standard error is what that is worth.
-NEEDED_ERRORS = 1.0
+# same photos, which flatters it; on flowers one standard error let networks through that the test did not confirm.
+NEEDED_ERRORS = 2.0
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,8 @@ def fine_tune(
     ``folder``: keeps the state, from which the same call goes on where it was stopped; without one, nothing is kept.
     ``how_to_resume``: words for the line that an interruption ends with.
 
-    Raises: InterruptedRunError after Ctrl-C or SIGTERM, the state being saved; OutOfMemoryError; DataError when the
-    photos are not those that the state was saved with; ConfigError, ImageError, StorageError.
+    Raises: InterruptedRunError after Ctrl-C or SIGTERM, the state being saved; OutOfMemoryError; DataError when
+    the photos are not those that the state was saved with; ConfigError, ImageError, StorageError.
     """
     labels = start.validation.labels
     if not len(start.train) or not len(labels):

@@ -79,12 +79,14 @@ class Loop:
                 state.step += 1
                 state.loss_sum += loss
                 progress(state.step, self.steps)
-                now = time.perf_counter()
-                state.seconds += now - clock
-                clock = now
                 ended = state.step % self.batches.steps_per_epoch == 0
                 if ended:
                     self._end_epoch(epoch)
+                now = time.perf_counter()
+                state.seconds += now - clock
+                clock = now
+                if ended:
+                    state.history[-1]["seconds"] = round(state.seconds - sum(r["seconds"] for r in state.history), 3)
                 if ended or interruption.asked or now - saved >= self.config.save_seconds:
                     state.save(self.folder, [variable.numpy() for variable in self.tuner.state])
                     saved = time.perf_counter()
@@ -129,7 +131,6 @@ class Loop:
 
     def _end_epoch(self, epoch: int) -> None:
         state, config = self.state, self.config
-        started = time.perf_counter()
         raw = self.tuner.weights
         measured: dict[str, tuple[float, float]] = {}
         for kind, weights in (("averaged", self.tuner.averages if config.ema else None), ("raw", raw)):
@@ -141,7 +142,6 @@ class Loop:
             state.best_log_loss, state.stale_epochs = best, 0
         else:
             state.stale_epochs += 1
-        state.seconds += time.perf_counter() - started
         averaged = measured.get("averaged", (None, None))
         state.history.append(
             {
@@ -153,7 +153,7 @@ class Loop:
                 "averaged_accuracy": averaged[1],
                 "learning_rate": rate_at(state.step - 1, self.steps, config),
                 "blocks": unfrozen_blocks(epoch, self.tuner.block_count, config),
-                "seconds": round(state.seconds - sum(row["seconds"] for row in state.history), 3),
+                "seconds": 0.0,
             }
         )
         state.loss_sum = 0.0

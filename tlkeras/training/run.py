@@ -18,7 +18,7 @@ import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import DataError, InterruptedRunError, OutOfMemoryError
+from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
 from tlkeras.progress import Reporter, Silent
 from tlkeras.report.build import write_report
 from tlkeras.run_facts import read_run
@@ -104,8 +104,8 @@ def train(
     Asked.of(config, data, test_data, data_dir).write(folder)
     try:
         return _train_resumably(asked, dataset, folder, reporter, report)
-    except (OutOfMemoryError, DataError):
-        # Neither gets better by trying again; nothing half written is left.
+    except (ConfigError, DataError, WeightsError):
+        # None of them gets better by trying again (too little memory among them); nothing half written is left.
         forget(folder)
         raise
 

@@ -83,7 +83,8 @@ def load_weights(folder: Path, file_name: str) -> list[np.ndarray]:
 def _write(path: Path, arrays: Sequence[np.ndarray], described: dict[str, str]) -> None:
     from safetensors.numpy import save
 
-    named = {f"{index:05d}": np.ascontiguousarray(array) for index, array in enumerate(arrays)}
+    # Not ascontiguousarray, which would give scalars an axis.
+    named = {f"{index:05d}": np.asarray(array, order="C") for index, array in enumerate(arrays)}
     write_bytes(path, save(named, metadata=described))
 
 

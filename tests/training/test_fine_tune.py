@@ -1,0 +1,271 @@
+"""Fine-tuning: what moves and what stays, who is kept, and that a run can be stopped at any step."""
+
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tlkeras import backbones
+from tlkeras.backbones.blocks import blocks
+from tlkeras.data.open import open_dataset
+from tlkeras.errors import ConfigError, DataError, InterruptedRunError, OutOfMemoryError
+from tlkeras.heads.config import HeadConfig
+from tlkeras.progress import Silent
+from tlkeras.trained import TrainedClassifier
+from tlkeras.training.config import TrainConfig
+from tlkeras.training.fine_tune import fine_tune
+from tlkeras.training.fine_tune_config import FineTuneConfig
+from tlkeras.training.fit import fit, starting_point
+from tlkeras.training.loop import NOT_FINITE
+from tlkeras.training.state import TuningState
+from tlkeras.training.tuner import Tuner
+
+TWO_EPOCHS = FineTuneConfig(epochs=2, batch_size=16)  # three steps each
+
+
+@pytest.fixture(scope="module")
+def started(photo_folder, small_weights, tmp_path_factory):
+    """Makes starting points; told that the frozen classifier knows nothing, so that fine-tuning is kept."""
+    cache = pytest.MonkeyPatch()
+    cache.setenv("TLKERAS_CACHE", str(tmp_path_factory.mktemp("start_cache")))
+
+    def make(**options):
+        config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow", **options)
+        point = starting_point(fit(config, open_dataset(photo_folder), Silent()), 0)
+        return replace(point, frozen_logits=np.zeros_like(point.frozen_logits))
+
+    yield make
+    cache.undo()
+
+
+@pytest.fixture(scope="module")
+def start(started):
+    return started()
+
+
+@pytest.fixture(scope="module")
+def tuned(start):
+    return fine_tune(start, TWO_EPOCHS, reporter=Silent())
+
+
+def statistics(network):
+    """Indices of moving statistics among the weights, which Keras names so."""
+    return {index for index, variable in enumerate(network.weights) if variable.name.startswith("moving_")}
+
+
+def moved(start, network):
+    pairs = zip(start.weights, network.get_weights(), strict=True)
+    return {index for index, (before, after) in enumerate(pairs) if not np.array_equal(before, after)}
+
+
+def test_everything_learns_but_the_statistics(start, tuned):
+    network = tuned.classifier.network
+    kept = statistics(network)
+    assert len(kept) == 54
+    # Normalisation in inference mode: what it was pretrained with is what it still uses.
+    assert moved(start, network) == set(range(len(network.weights))) - kept
+
+
+def test_what_it_tells(start, tuned):
+    assert not tuned.kept_frozen
+    assert [row["epoch"] for row in tuned.history] == [1, 2]
+    assert tuned.steps == 6
+    assert tuned.history[-1]["blocks"] == 5
+    assert tuned.augmentation == "light"
+    plain = tuned.to_json()
+    assert plain["kept"] == "fine-tuned"
+    assert {"frozen", "best", "averaged", "soup"} <= {row["name"] for row in plain["contest"]["entries"]}
+    assert plain["contest"]["winner"] in ("best", "averaged", "soup", "last")
+
+
+def test_the_classifier_is_what_was_judged_and_survives_saving(start, tuned, tmp_path):
+    paths = [verdict.path for verdict in start.validation.verdicts]
+    pixels = np.stack([tuned.classifier.fitted(path) for path in paths])
+    # Judged on pixels rounded to whole numbers: of what these random networks answer, a few hundredths.
+    logits = tuned.classifier.logits(pixels)
+    np.testing.assert_allclose(logits, tuned.logits, atol=0.05 * np.abs(logits).max())
+    np.testing.assert_allclose(tuned.classifier.logits(np.rint(pixels)), tuned.logits, atol=1e-3)
+    folder = tuned.classifier.save(tmp_path / "tuned")
+    loaded = TrainedClassifier.load(folder)
+    np.testing.assert_array_equal(loaded.predict(paths), tuned.classifier.predict(paths))
+    # Features are stored by this hash: those of the pretrained network are never taken for this one's.
+    assert loaded.config.backbone_sha256 == backbones.weights_sha256(loaded.network.get_layer("backbone"))
+    assert loaded.config.backbone_sha256 != start.described.backbone_sha256
+
+
+def test_the_same_seed_gives_the_same_weights(start, tuned):
+    again = fine_tune(start, TWO_EPOCHS, reporter=Silent())
+    for one, other in zip(tuned.classifier.network.get_weights(), again.classifier.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [{**row, "seconds": 0} for row in again.history] == [{**row, "seconds": 0} for row in tuned.history]
+
+
+class Stopper:
+    """A reporter that sends this process a signal when so many steps are done."""
+
+    def __init__(self, step, number):
+        self.at = step
+        self.number = number
+
+    def say(self, text):
+        pass
+
+    @contextmanager
+    def step(self, name, unit="images"):
+        def advance(done, total):
+            if name == "fine-tune" and done == self.at:
+                os.kill(os.getpid(), self.number)
+
+        yield advance
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(2, signal.SIGTERM), (3, signal.SIGINT), (5, signal.SIGTERM)], ids=["mid", "epoch", "late"]
+)
+def test_a_stopped_run_ends_as_one_that_was_not(step, number, start, tuned, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InterruptedRunError, match=f"after step {step} of 6 and saved. Say this") as stopped:
+        fine_tune(start, TWO_EPOCHS, reporter=Stopper(step, number), folder=tmp_path, how_to_resume="Say this.")
+    assert stopped.value.exit_code == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert TuningState.load(tmp_path)[0].step == step
+    resumed = fine_tune(start, TWO_EPOCHS, reporter=Silent(), folder=tmp_path)
+    for one, other in zip(
+        tuned.classifier.network.get_weights(), resumed.classifier.network.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert resumed.contest == tuned.contest
+    # Only what the state refers to is left.
+    wanted = {row["file"] for rows in TuningState.load(tmp_path)[0].kept.values() for row in rows}
+    assert {path.name for path in tmp_path.glob("epoch-*")} == wanted
+
+
+def test_other_photos_are_not_resumed(start, tmp_path):
+    with pytest.raises(InterruptedRunError):
+        fine_tune(start, TWO_EPOCHS, reporter=Stopper(1, signal.SIGTERM), folder=tmp_path)
+    fewer = replace(start.train, verdicts=start.train.verdicts[1:], labels=start.train.labels[1:])
+    with pytest.raises(DataError, match="some are new, gone or changed"):
+        fine_tune(replace(start, train=fewer), TWO_EPOCHS, reporter=Silent(), folder=tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_only_the_last_blocks_learn(count, start):
+    config = FineTuneConfig(epochs=1, batch_size=16, unfreeze=count, optimiser="sgd", augment="off", ema=0.0)
+    network = fine_tune(start, config, reporter=Silent()).classifier.network
+    found = blocks(network)
+    learning = {id(v) for block in found[len(found) - count :] for v in block.variables}
+    learning |= {id(v) for v in network.get_layer("head").weights}
+    expected = {index for index, v in enumerate(network.weights) if id(v) in learning} - statistics(network)
+    assert moved(start, network) == expected
+
+
+def test_gradual_unfreezing_trains_one_block_more_an_epoch(start, monkeypatch):
+    seen = []
+    step = Tuner.step
+    monkeypatch.setattr(Tuner, "step", lambda self, *a, **o: (seen.append(o["block_count"]), step(self, *a, **o))[1])
+    config = replace(TWO_EPOCHS, gradual=True)
+    assert [row["blocks"] for row in fine_tune(start, config, reporter=Silent()).history] == [1, 2]
+    assert seen == [1, 1, 1, 2, 2, 2]
+
+
+def test_statistics_follow_the_batches_where_that_is_asked_for(start):
+    config = FineTuneConfig(epochs=1, batch_size=16, batch_statistics=True, unfreeze=1, ema=0.0)
+    network = fine_tune(start, config, reporter=Silent()).classifier.network
+    last = {id(variable) for variable in blocks(network)[-1].variables}
+    expected = {index for index in statistics(network) if id(network.weights[index]) in last}
+    assert moved(start, network) & statistics(network) == expected
+    assert expected
+
+
+@pytest.mark.parametrize(
+    "options", [{"mirror": True}, {"head": HeadConfig("mlp", (8,))}], ids=["mirror", "mlp head with dropout"]
+)
+def test_every_kind_of_classifier_can_be_fine_tuned(options, started):
+    start = started(**options)
+    config = FineTuneConfig(epochs=1, batch_size=16, augment="strong")
+    one, other = (fine_tune(start, config, reporter=Silent()).classifier for _ in range(2))
+    for mine, theirs in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    # Normalisations keep their statistics in the head as well.
+    assert not moved(start, one.network) & statistics(one.network)
+
+
+class Listener(Silent):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkeypatch):
+    calls = []
+    step = Tuner.step
+
+    def failing(self, *arguments, **options):
+        calls.append(1)
+        return step(self, *arguments, **{**options, "rate": 1e30 if len(calls) > 4 else options["rate"]})
+
+    monkeypatch.setattr(Tuner, "step", failing)
+    listener = Listener()
+    result = fine_tune(start, replace(TWO_EPOCHS, epochs=4), reporter=listener)
+    assert result.stopped == NOT_FINITE
+    (line,) = [line for line in listener.lines if "not finite" in line]
+    assert "what epoch 1 left is used" in line
+    assert "--learning-rate below 0.0005" in line
+    assert not result.kept_frozen
+    assert np.isfinite(result.logits).all()
+    assert len(result.history) == 1
+
+    calls[:] = [1] * 5  # wrong from the first step on
+    result = fine_tune(start, TWO_EPOCHS, reporter=listener)
+    assert result.kept_frozen
+    assert "no fine-tuned network" in result.contest.reason
+
+
+@pytest.mark.parametrize(("batch", "words"), [(16, "--batch-size 8"), (1, "--size")])
+def test_too_little_memory_names_what_may_fit(batch, words, start, monkeypatch):
+    def full(self, block_count):
+        def step(*arguments):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+        return step
+
+    monkeypatch.setattr(Tuner, "_compiled", full)
+    with pytest.raises(OutOfMemoryError, match=f"does not hold batches of {batch}.*{words}"):
+        fine_tune(start, FineTuneConfig(epochs=1, batch_size=batch), reporter=Silent())
+
+
+def test_devices_and_precision_that_are_not_there(start):
+    with pytest.raises(ConfigError, match="unknown device 'gpu:7'"):
+        fine_tune(start, FineTuneConfig(devices=("gpu:7",)), reporter=Silent())
+    with pytest.raises(ConfigError, match=r"needs a GPU.*Leave out --mixed-precision"):
+        fine_tune(start, FineTuneConfig(mixed_precision=True), reporter=Silent())
+
+
+def test_mixed_precision_keeps_weights_in_full(start, monkeypatch):
+    monkeypatch.setattr("tlkeras.training.tuner._has_bfloat16", lambda: True)
+    tuner = Tuner(start.described, start.weights, FineTuneConfig(mixed_precision=True), 0)
+    assert {variable.dtype for variable in tuner.network.weights} == {"float32"}
+    assert tuner.network.get_layer("head").compute_dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    losses = [
+        tuner.step(tf.constant(pixels), tf.one_hot([0, 1, 0, 1], 2), block_count=5, rate=1e-3, decay=0.9)
+        for _ in range(5)
+    ]
+    assert losses[-1] < losses[0]
+    assert tuner.logits(pixels).dtype == np.float32
+
+
+def test_without_validation_the_frozen_network_is_kept(start):
+    nothing = replace(start.validation, verdicts=(), labels=start.validation.labels[:0])
+    result = fine_tune(
+        replace(start, validation=nothing, frozen_logits=start.frozen_logits[:0]), TWO_EPOCHS, reporter=Silent()
+    )
+    assert result.kept_frozen
