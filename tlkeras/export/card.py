@@ -155,7 +155,7 @@ def _data(facts: RunFacts) -> str:
     if facts.audit:
         found = facts.audit["counts"]
         lines.append(
-            f"Every file was checked before: of {found['images']:,} {found['rejected']:,} were rejected (broken, or "
+            f"Every file was checked before: of {found['images']:,} files {found['rejected']:,} were rejected (broken, or "
             f"copies), {found['repaired']:,} repaired, {found['suspicious']:,} used though suspicious."
         )
     if facts.issues:
@@ -181,7 +181,7 @@ def _limits(facts: RunFacts) -> str:
             lines.append(f"- Most often it took {_text(label)} for {_text(predicted)}: {plural(count, 'time')}.")
         low, high = metrics["accuracy_interval"]
         photos = plural(metrics["images"], "photo")
-        lines.append(f"- {photos} fix its accuracy to no more than {percent(low)} to {percent(high)}.")
+        lines.append(f"- From {photos} its accuracy is known no better than {percent(low)} to {percent(high)}.")
     return "## Limits\n\n" + "\n".join(lines)
 
 

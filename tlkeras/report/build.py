@@ -112,9 +112,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters["percent"] = _unbroken_percent
     environment.filters["words"] = words
     return environment
+
+
+def _unbroken_percent(share: float | None, digits: int = 1) -> str:
+    return percent(share, digits).replace(" ", "\u00a0")
 
 
 @functools.cache
