@@ -153,9 +153,18 @@ def test_curves_of_epochs_and_of_fine_tuning_are_drawn(tmp_path):
     epochs = [{"epoch": k, "loss": 1 / k, "log_loss": 1 / k + 0.01 * k, "accuracy": 1 - 0.5 / k} for k in range(1, 30)]
     described["head"] = {"kind": "mlp", "curve": epochs}
     (run / "run.json").write_text(json.dumps(described))
+    test = {"frozen": {"accuracy": 0.5}, "kept": {"accuracy": 0.75}}
+    tuning = {"kept": "fine-tuned", "reason": "0.1 nats better", "epochs": epochs, "test": test}
+    (run / "fine_tuning.json").write_text(json.dumps(tuning))
     page = render(read_run(run)).decode()
     assert "best at epoch 10" in page
-    assert page.count("<svg viewBox") == 4
+    assert (
+        "the fine-tuned network was kept: 0.1 nats better. Of the test photos the frozen one has 50.0 % right" in page
+    )
+    assert "224 px, fine-tuned" in page
+    (run / "fine_tuning.json").write_text(json.dumps({**tuning, "kept": "frozen"}))
+    assert "224 px, frozen" in render(read_run(run)).decode()
+    assert page.count("<svg viewBox") == 6
 
 
 def test_figures_of_other_data_take_the_place_of_the_runs(demo_facts):

@@ -55,6 +55,8 @@ def train(
     with quiet_tensorflow():
         from tlkeras.evaluation.tables import tables
         from tlkeras.heads.config import HeadConfig
+        from tlkeras.report.build import write_report
+        from tlkeras.run_facts import read_run
         from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
         from tlkeras.training.run import train as run_training
 
@@ -72,7 +74,9 @@ def train(
             precision=precision,
             strict=strict,
         )
-        run = run_training(config, data, out=out, test_data=test, data_dir=data_dir, report=report, reporter=terminal)
+        run = run_training(config, data, out=out, test_data=test, data_dir=data_dir, reporter=terminal)
+        if report:
+            write_report(read_run(run.folder), reporter=terminal)
     if as_json:
         print_json(run.to_json())
         return

@@ -155,8 +155,8 @@ def _data(facts: RunFacts) -> str:
     if facts.audit:
         found = facts.audit["counts"]
         lines.append(
-            f"Every file was checked before: of {found['images']:,} files {found['rejected']:,} were rejected (broken, or "
-            f"copies), {found['repaired']:,} repaired, {found['suspicious']:,} used though suspicious."
+            f"Every file was checked before: of {found['images']:,} files {found['rejected']:,} were rejected "
+            f"(broken, or copies), {found['repaired']:,} repaired, {found['suspicious']:,} used though suspicious."
         )
     if facts.issues:
         lines.append(f"The labels of {len(facts.issues):,} are in doubt by confident learning.")
@@ -201,7 +201,7 @@ def _most_confused(metrics: dict[str, Any]) -> tuple[int, str, str]:
 def _training(facts: RunFacts) -> str:
     config, run = facts.classifier, facts.run
     rows = [
-        ("network", f"`{config['backbone']}`, {'fine-tuned' if facts.fine_tuning else 'frozen'}"),
+        ("network", f"`{config['backbone']}`, {'fine-tuned' if facts.fine_tuned else 'frozen'}"),
         ("input", f"{config['size_px']} px, RGB in 0..255, photos made square by `{config['fit']}`"),
         ("head", str(config["head"]["kind"])),
     ]

@@ -3,7 +3,7 @@
 A run directory holds ``run.json`` (what was asked for, what was done, with which versions), ``audit.json``,
 ``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv`` and the folder
 ``classifier``. It appears whole at the end; until then the computed features wait in the cache. ``report.html`` is
-made from these files.
+made from these files by the command line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import DataError
 from tlkeras.progress import Reporter, Silent
-from tlkeras.report.build import write_report
-from tlkeras.run_facts import read_run
 from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
@@ -62,13 +60,11 @@ def train(
     out: str | Path | None = None,
     test_data: str | Path | None = None,
     data_dir: str | Path | None = None,
-    report: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train on ``data``, measure on its test split (or on ``test_data``), write a run directory.
 
-    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``. ``report``: also
-    write ``report.html`` (see ``tlkeras.report``).
+    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
@@ -87,8 +83,6 @@ def train(
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"])
     _write(run, config, dataset, data, test_data)
-    if report:
-        write_report(read_run(folder), reporter=reporter)
     return run
 
 
