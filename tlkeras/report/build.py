@@ -15,7 +15,7 @@ from tlkeras.evaluation.metrics import percent
 from tlkeras.progress import Reporter, Silent
 from tlkeras.report import confusion, curves, headline, insight, pictures, usage
 from tlkeras.report.results import exports
-from tlkeras.report.section import Section, file_name, words
+from tlkeras.report.section import Section, file_name
 from tlkeras.report.thumbnails import Thumbnails
 from tlkeras.run_facts import RunFacts
 from tlkeras.storage import write_bytes
@@ -113,7 +113,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _unbroken_percent
-    environment.filters["words"] = words
     return environment
 
 
