@@ -77,6 +77,11 @@ class RunFacts:
         return tuple(self.classifier["class_names"])
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether the network was trained on and kept."""
+        return bool(self.fine_tuning) and (self.fine_tuning or {}).get("kept") != "frozen"
+
+    @property
     def weakest(self) -> dict[str, Any]:
         """The row of ``metrics["per_class"]`` with the lowest recall, among classes with enough photos to tell."""
         rows = [row for row in (self.metrics or {})["per_class"] if row["recall"] is not None]

@@ -46,14 +46,14 @@ def test_the_text_tells_the_figures_of_the_run_and_nothing_that_is_unknown(facts
     low, high = (f"{100 * bound:.1f} %" for bound in facts.metrics["accuracy_interval"])
     assert f"{100 * facts.metrics['accuracy']:.1f} % (95 % interval: {low} to {high})" in body
     assert "30 train, 30 test" in body
-    assert not re.search(r"more information needed|unknown|none|nan|todo|\bTBD\b", body.replace("null", ""), re.I)
+    assert not re.search(r"more information needed|unknown|\bNone\b|\bnan\b|TODO|TBD", body)
     assert str(facts.folder.parent) not in body
 
 
 def test_names_are_neither_html_nor_columns(facts):
     _, body = parts(model_card(facts))
     assert "<b>" not in body
-    row = next(line for line in body.splitlines() if line.startswith("| a"))
+    row = next(line for line in body.splitlines() if line.startswith("| a\\|b"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
 
 

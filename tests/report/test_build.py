@@ -15,6 +15,7 @@ from tests.report.conftest import HOSTILE_CLASSES
 from tests.report.runs import make_run
 from tlkeras.errors import ClassifierError, ConfigError, StorageError
 from tlkeras.evaluation.metrics import evaluate_probabilities
+from tlkeras.export.manifest import write_manifest
 from tlkeras.report.build import REPORT_FILE, render, write_report
 from tlkeras.run_facts import read_run
 
@@ -153,9 +154,18 @@ def test_curves_of_epochs_and_of_fine_tuning_are_drawn(tmp_path):
     epochs = [{"epoch": k, "loss": 1 / k, "log_loss": 1 / k + 0.01 * k, "accuracy": 1 - 0.5 / k} for k in range(1, 30)]
     described["head"] = {"kind": "mlp", "curve": epochs}
     (run / "run.json").write_text(json.dumps(described))
+    test = {"frozen": {"accuracy": 0.5}, "kept": {"accuracy": 0.75}}
+    tuning = {"kept": "fine-tuned", "reason": "0.1 nats better", "epochs": epochs, "test": test}
+    (run / "fine_tuning.json").write_text(json.dumps(tuning))
     page = render(read_run(run)).decode()
     assert "best at epoch 10" in page
-    assert page.count("<svg viewBox") == 4
+    assert (
+        "the fine-tuned network was kept: 0.1 nats better. Of the test photos the frozen one has 50.0 % right" in page
+    )
+    assert "224 px, fine-tuned" in page
+    (run / "fine_tuning.json").write_text(json.dumps({**tuning, "kept": "frozen"}))
+    assert "224 px, frozen" in render(read_run(run)).decode()
+    assert page.count("<svg viewBox") == 6
 
 
 def test_figures_of_other_data_take_the_place_of_the_runs(demo_facts):
@@ -182,3 +192,23 @@ def test_what_cannot_be_reported_is_told_in_one_line(demo_facts, tmp_path):
     with pytest.raises(ClassifierError, match=r"metrics.json' cannot be read"):
         read_run(run)
     assert not (tmp_path / "x.html").exists()
+
+
+def test_the_latest_export_inside_the_run_is_shown(tmp_path):
+    run = make_run(tmp_path / "run", ("one", "two"), 2)
+    for number, difference in ((1, 4.2e-6), (2, 3.5e-7)):
+        version = run / "models" / "animals" / str(number)
+        version.mkdir(parents=True)
+        check = {
+            **{"runtime": "ONNX Runtime", "asked": "pixels", "batch": 7, "tolerance": 2e-5, "images": 32, "ties": 0},
+            **{"difference": difference, "worst": "x.jpg", "disagreements": [], "problems": [], "passed": True},
+        }
+        parity = {"passed": True, "images": "32 photos", "left_out": [], "checks": [check]}
+        write_manifest(version, {"created": f"2026-01-0{number}T00:00:00+00:00", "parity": parity})
+    page = render(read_run(run)).decode()
+    assert Outline(page.encode()).sections[-3:] == ["parity", "usage", "configuration"]
+    assert "3.5e-07" in page
+    assert "4.2e-06" not in page
+    assert f"OnnxClassifier.load(&#39;{run / 'models' / 'animals' / '2'}&#39;)" in page
+    assert "tlkeras export" not in page
+    assert "4.2e-06" in render(read_run(run), export=run / "models" / "animals" / "1").decode()

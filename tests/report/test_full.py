@@ -26,7 +26,9 @@ def test_what_is_missing_is_made_once(demo_facts, made):
     assert set(files) == {ATTACK, HEAT, IDEAL, ROBUSTNESS}
     assert {row["label"] for row in files[IDEAL]["images"]} == set(demo_facts.class_names)
     wrong = {one.path for one in demo_facts.predictions if not one.right}
-    assert {row["path"] for row in files[HEAT]["photos"]} == wrong
+    explained = {row["path"] for row in files[HEAT]["photos"]}
+    assert explained <= wrong
+    assert len(explained) == min(len(wrong), 12)
     named = [
         row["file"]
         for name, key in ((IDEAL, "images"), (HEAT, "photos"), (ATTACK, "results"))
@@ -47,12 +49,13 @@ def test_swapped_labels_of_drawn_animals_are_found(demo_run, demo_facts):
     swapped = json.loads((demo_run.parent / "swapped.json").read_text())
     issues = {one.path.split("/")[-1]: one for one in demo_facts.issues}
     found = [name for name in swapped if name in issues]
-    assert len(found) >= 4
-    assert all(issues[name].suggested == name.removeprefix("swapped-").split("_")[0] for name in found)
-    # Of all pictures few are in doubt, and the swapped ones are far ahead of the rest.
-    assert len(issues) < len(demo_facts.images) / 4
-    first = [one.path.split("/")[-1] for one in demo_facts.issues[: 2 * len(swapped)]]
-    assert len(set(first) & set(swapped)) >= 3
+    assert len(swapped) == 12
+    # The small network is right in three of four cases, so it overlooks some and lists what is hard, too.
+    assert len(found) >= 6
+    assert sum(issues[name].suggested == name.removeprefix("swapped-").split("_")[0] for name in found) >= 5
+    assert len(found) / len(issues) > 3 * len(swapped) / len(demo_facts.images)
+    margins = [one.suggested_probability - one.label_probability for one in demo_facts.issues]
+    assert margins == sorted(margins, reverse=True)
 
 
 def test_the_files_of_a_run_agree_with_each_other(demo_run, demo_facts):
@@ -92,7 +95,7 @@ def test_training_without_a_report(photo_folder, small_weights, tmp_path, capfd)
     ]
     out = tmp_path / "run"
     assert main(["train", str(photo_folder), *network, "--out", str(out), "--no-report", "--head", "mlp"]) == 0
-    assert "report" not in capfd.readouterr().out
+    assert "report:" not in capfd.readouterr().out
     assert not (out / "report.html").exists()
     # The MLP judged validation only; the labels of all photos were judged by heads in folds.
     assert (out / "label_issues.csv").read_text().startswith("path,label,split,suggested")

@@ -111,6 +111,8 @@ def train(
         from tlkeras.errors import ConfigError
         from tlkeras.evaluation.tables import search_tables, tables
         from tlkeras.heads.config import head_named
+        from tlkeras.report.build import write_report
+        from tlkeras.run_facts import read_run
         from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
         from tlkeras.training.fine_tune_config import FineTuneConfig
         from tlkeras.training.run import resume as resume_training
@@ -166,11 +168,11 @@ def train(
 
             found = find(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
         elif resume is not None:
-            run = resume_training(resume, report=report, reporter=terminal)
+            run = resume_training(resume, reporter=terminal)
         else:
-            run = run_training(
-                config, data or "", out=out, test_data=test, data_dir=data_dir, report=report, reporter=terminal
-            )
+            run = run_training(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
+        if report and not find_rate:
+            write_report(read_run(run.folder), reporter=terminal)
     if find_rate:
         if as_json:
             print_json(found.to_json())

@@ -155,8 +155,8 @@ def _data(facts: RunFacts) -> str:
     if facts.audit:
         found = facts.audit["counts"]
         lines.append(
-            f"Every file was checked before: of {found['images']:,} {found['rejected']:,} were rejected (broken, or "
-            f"copies), {found['repaired']:,} repaired, {found['suspicious']:,} used though suspicious."
+            f"Every file was checked before: of {found['images']:,} files {found['rejected']:,} were rejected "
+            f"(broken, or copies), {found['repaired']:,} repaired, {found['suspicious']:,} used though suspicious."
         )
     if facts.issues:
         lines.append(f"The labels of {len(facts.issues):,} are in doubt by confident learning.")
@@ -181,7 +181,7 @@ def _limits(facts: RunFacts) -> str:
             lines.append(f"- Most often it took {_text(label)} for {_text(predicted)}: {plural(count, 'time')}.")
         low, high = metrics["accuracy_interval"]
         photos = plural(metrics["images"], "photo")
-        lines.append(f"- {photos} fix its accuracy to no more than {percent(low)} to {percent(high)}.")
+        lines.append(f"- From {photos} its accuracy is known no better than {percent(low)} to {percent(high)}.")
     return "## Limits\n\n" + "\n".join(lines)
 
 
@@ -201,7 +201,7 @@ def _most_confused(metrics: dict[str, Any]) -> tuple[int, str, str]:
 def _training(facts: RunFacts) -> str:
     config, run = facts.classifier, facts.run
     rows = [
-        ("network", f"`{config['backbone']}`, {'fine-tuned' if facts.fine_tuning else 'frozen'}"),
+        ("network", f"`{config['backbone']}`, {'fine-tuned' if facts.fine_tuned else 'frozen'}"),
         ("input", f"{config['size_px']} px, RGB in 0..255, photos made square by `{config['fit']}`"),
         ("head", str(config["head"]["kind"])),
     ]

@@ -15,7 +15,7 @@ from tlkeras.evaluation.metrics import percent
 from tlkeras.progress import Reporter, Silent
 from tlkeras.report import confusion, curves, headline, insight, pictures, usage
 from tlkeras.report.results import exports
-from tlkeras.report.section import Section, file_name, words
+from tlkeras.report.section import Section, file_name
 from tlkeras.report.thumbnails import Thumbnails
 from tlkeras.run_facts import RunFacts
 from tlkeras.storage import write_bytes
@@ -112,9 +112,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["words"] = words
+    environment.filters["percent"] = _unbroken_percent
     return environment
+
+
+def _unbroken_percent(share: float | None, digits: int = 1) -> str:
+    return percent(share, digits).replace(" ", "\u00a0")
 
 
 @functools.cache

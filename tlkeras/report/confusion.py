@@ -96,4 +96,4 @@ def per_class(facts: RunFacts) -> Section:
         ({**row, "name": words(row["class"])} for row in (facts.metrics or {})["per_class"]),
         key=lambda row: (row["recall"] is None, row["f1"] or 0.0, row["class"]),
     )
-    return Section("classes", "Class by class", "Per class", {"rows": rows, "measured_on": facts.measured_on})
+    return Section("classes", "Class by class", "Per class", {"rows": rows})

@@ -21,6 +21,7 @@ def curves(facts: RunFacts) -> Section | None:
     lead = []
     if facts.fine_tuning:
         charts += _fine_tuning(facts.fine_tuning)
+        lead += _verdict(facts.fine_tuning)
     if len(rows) > 1 and "strength" in rows[0]:
         charts += _path(rows, float(head["strength"]))
         lead.append(
@@ -146,6 +147,18 @@ def _fine_tuning(record: dict[str, Any]) -> list[Chart]:
                 )
             )
     return charts
+
+
+def _verdict(record: dict[str, Any]) -> list[str]:
+    """Which network was kept after fine-tuning and why, and what both did on the test photos."""
+    if not record.get("reason"):
+        return []
+    text = f"After fine-tuning the {record.get('kept', '')} network was kept: {str(record['reason']).rstrip('.')}."
+    test = record.get("test", {})
+    if record.get("kept") != "frozen" and {"frozen", "kept"} <= set(test):
+        before, after = percent(test["frozen"]["accuracy"]), percent(test["kept"]["accuracy"])
+        text += f" Of the test photos the frozen one has {before} right, the one that was kept {after}."
+    return [text]
 
 
 def _is_number(value: object) -> bool:

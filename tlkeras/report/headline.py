@@ -45,7 +45,7 @@ def made_of(facts: RunFacts) -> str:
     """What was trained on what, in one sentence."""
     config = facts.classifier
     head = _HEADS.get(str(config["head"]["kind"]), f"a {config['head']['kind']} head")
-    how = "fine-tuned" if facts.fine_tuning else "frozen"
+    how = "fine-tuned" if facts.fine_tuned else "frozen"
     line = f"{config['backbone']} at {config['size_px']} px, {how}, with {head}"
     images = facts.run.get("images")
     if images:

@@ -198,7 +198,7 @@ def parity(facts: RunFacts, version: Path | None = None) -> Section | None:
         difference = check["difference"]
         rows.append(
             {
-                **{name: check[name] for name in ("runtime", "asked", "batch", "images", "passed", "ties")},
+                **{name: check[name] for name in ("runtime", "asked", "batch", "images", "passed")},
                 "difference": "not finite" if difference is None else f"{difference:.1e}",
                 "tolerance": f"{check['tolerance']:.0e}",
                 "disagreements": len(check["disagreements"]),

@@ -18,8 +18,8 @@ from tlkeras.storage import write_bytes, write_json
 from tlkeras.training.fit import Fitted
 from tlkeras.training.judge import Judgement
 
-# Tried for out-of-fold heads where the run's own head has no L2 strength; around what photos usually want.
-_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+# Of out-of-fold heads where the run's own head has no L2 strength; what photos usually want.
+_STRENGTH = 0.1
 
 
 def write_records(folder: Path, fitted: Fitted, judgement: Judgement, *, seed: int) -> None:
@@ -64,7 +64,6 @@ def _out_of_fold(fitted: Fitted, seed: int) -> tuple[np.ndarray, np.ndarray]:
     # Where the strength was chosen in folds, nearly all images have such logits already.
     if head.held_out_rows is not None and 2 * len(head.held_out_rows) > len(pooled):
         return pooled[head.held_out_rows], head.held_out_logits
-    strength = head.description.get("strength")
     result = search_linear(
         unit_rows(fitted.features.matrix[pooled]),
         fitted.images.labels[pooled],
@@ -73,7 +72,7 @@ def _out_of_fold(fitted: Fitted, seed: int) -> tuple[np.ndarray, np.ndarray]:
         len(fitted.images.class_names),
         seed=seed,
         groups=fitted.audit.groups[pooled],
-        strengths=_STRENGTHS if strength is None else (strength,),
+        strengths=(head.description.get("strength", _STRENGTH),),
     )
     return pooled[result.held_out_indices], result.held_out_logits
 

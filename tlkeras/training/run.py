@@ -4,7 +4,7 @@ A run directory holds ``run.json`` (what was asked for, what was done, with whic
 ``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv``, the folder
 ``classifier``, and after fine-tuning ``fine_tuning.json``. It appears whole at the end; until then the computed
 features wait in the cache, and the state of fine-tuning in a folder beside it, ``….unfinished``. ``report.html`` is
-made from these files.
+made from these files by the command line.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
 from tlkeras.progress import Reporter, Silent
-from tlkeras.report.build import write_report
-from tlkeras.run_facts import read_run
 from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
@@ -81,13 +79,11 @@ def train(
     out: str | Path | None = None,
     test_data: str | Path | None = None,
     data_dir: str | Path | None = None,
-    report: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Train on ``data``, measure on its test split (or on ``test_data``), write a run directory.
 
-    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``. ``report``: also
-    write ``report.html`` (see ``tlkeras.report``).
+    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
@@ -100,17 +96,17 @@ def train(
     dataset = opened(asked)
     folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
     if config.fine_tune is None:
-        return _train(asked, dataset, folder, reporter, report=report)
+        return _train(asked, dataset, folder, reporter)
     Asked.of(config, data, test_data, data_dir).write(folder)
     try:
-        return _train_resumably(asked, dataset, folder, reporter, report)
+        return _train_resumably(asked, dataset, folder, reporter)
     except (ConfigError, DataError, WeightsError):
         # None of them gets better by trying again (too little memory among them); nothing half written is left.
         forget(folder)
         raise
 
 
-def resume(folder: str | Path, *, report: bool = True, reporter: Reporter | None = None) -> Run:
+def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
     """Go on with a run that was interrupted or killed, to the end that it would have had.
 
     ``folder``: the run directory that it was to write.
@@ -122,7 +118,7 @@ def resume(folder: str | Path, *, report: bool = True, reporter: Reporter | None
     if folder.is_dir() and unfinished(folder).is_dir():
         forget(folder)  # it was killed after the directory had appeared
     asked = Asked.read(folder)
-    return _train_resumably(asked, opened(asked), folder, reporter or Silent(), report)
+    return _train_resumably(asked, opened(asked), folder, reporter or Silent())
 
 
 def opened(asked: Asked) -> LabelledImages:
@@ -137,26 +133,18 @@ def opened(asked: Asked) -> LabelledImages:
     return dataset
 
 
-def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, report: bool) -> Run:
+def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter) -> Run:
     how = f"'tlkeras train --resume {folder}' goes on from there."
     with alone(folder):
         try:
-            run = _train(asked, dataset, folder, reporter, how, report=report)
+            run = _train(asked, dataset, folder, reporter, how)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; what was finished is kept", next_step=how) from None
         forget(folder)
     return run
 
 
-def _train(
-    asked: Asked,
-    dataset: LabelledImages,
-    folder: Path,
-    reporter: Reporter,
-    how_to_resume: str = "",
-    *,
-    report: bool,
-) -> Run:
+def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
     clock = Clock()
     config = asked.config
     reporter.say(dataset.describe())
@@ -172,8 +160,6 @@ def _train(
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"], frozen)
     _write(run, asked, dataset)
-    if report:
-        write_report(read_run(folder), reporter=reporter)
     return run
 
 
