@@ -94,8 +94,10 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
         if examples := held_out(run):
             gr.Examples(examples, photo, label="Photos that it has not learned from", cache_examples=False)
         with gr.Row(equal_height=True):
-            to = gr.Dropdown([ANY_CLASS, *names], value=ANY_CLASS, label="Make it take the photo for", elem_id="to")
-            epsilon = gr.Slider(1, 16, value=4, step=1, label="No value may change by more than (of 255)")
+            to = gr.Dropdown(
+                [ANY_CLASS, *names], value=ANY_CLASS, label="Make it take the photo for", min_width=260, elem_id="to"
+            )
+            epsilon = gr.Slider(1, 16, value=4, step=1, label="Largest change, of 255", min_width=260)
             button = gr.Button("Make an adversarial version", variant="primary", elem_id="fool")
         with gr.Column(visible=False) as result:
             summary = gr.HTML(elem_id="summary")
