@@ -10,7 +10,7 @@ pytest.importorskip("gradio", reason="needs the demo extra: pip install 'tlkeras
 
 SECONDS = 10.0
 ANSWER = "document.querySelector('#answer [data-testid=label-output-value]')?.textContent.trim()"
-FOOLED = "!!document.querySelector('#after img') && document.querySelector('#said-after')?.innerText.includes('%')"
+FOOLED = "document.querySelector('#after img')?.naturalWidth > 0 && document.querySelector('#said-after')?.innerText.includes('%')"
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,13 @@ def test_a_photo_is_answered_and_fooled(page, photo_folder):
         page.choose("#photo input[type=file]", [photo_folder / name / "00.jpg"])
         page.wait_for(f"{ANSWER} == {name!r} && document.querySelector('#heat').innerText.includes({name!r})")
         waited = time.monotonic() - started
-        page.wait_for("!!document.querySelector('#heat img')")
+        page.wait_for("document.querySelector('#heat img')?.naturalWidth > 0")
     assert waited < SECONDS
+    # Into a class that was chosen by its name.
+    page.evaluate("document.querySelector('#to input').focus()")
+    page.wait_for("[...document.querySelectorAll('[role=option]')].length == 3")
+    page.evaluate("[...document.querySelectorAll('[role=option]')].find((one) => one.innerText.includes('blue'))"
+                  ".dispatchEvent(new MouseEvent('mousedown', { bubbles: true }))")  # fmt: skip
     page.evaluate("document.querySelector('#fool').click()")
     page.wait_for(FOOLED)
     assert "orange" in page.evaluate("document.querySelector('#summary').innerText")
