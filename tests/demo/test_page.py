@@ -10,7 +10,8 @@ pytest.importorskip("gradio", reason="needs the demo extra: pip install 'tlkeras
 
 SECONDS = 10.0
 ANSWER = "document.querySelector('#answer [data-testid=label-output-value]')?.textContent.trim()"
-FOOLED = "document.querySelector('#after img')?.naturalWidth > 0 && document.querySelector('#said-after')?.innerText.includes('%')"
+LOADED = "document.querySelector('#after img')?.naturalWidth > 0"
+FOOLED = f"{LOADED} && document.querySelector('#said-after')?.innerText.includes('%')"
 
 
 @pytest.fixture(scope="module")
