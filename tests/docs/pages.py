@@ -30,6 +30,7 @@ NOT_RUN = {
 }
 # Heavier ones: run by `make test-all` only.
 SLOW = ("tlkeras export", "tlkeras verify", "tlkeras robustness", "tlkeras ideal", "tlkeras report", "tlkeras compare")
+SLOW_PAGES = ("docs/the-lesson.md", "docs/exporting.md", "docs/serving.md", "docs/onnx.md")
 SLOW_PYTHON = ("OnnxClassifier", ".export(", "ideal_images(", "fit(")
 
 

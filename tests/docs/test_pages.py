@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, SLOW_PYTHON, blocks, is_slow, why_not, words_of
+from tests.docs.pages import PAGES, ROOT, SLOW_PAGES, SLOW_PYTHON, blocks, is_slow, why_not, words_of
 
 LANGUAGES = {"bash", "python", "text", "json"}
 WITH_CODE = [page for page in PAGES if any(block.language in ("bash", "python") for block in blocks(page))]
@@ -34,7 +34,7 @@ def run_page(page, *, slow):
     return ran
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_CODE if page not in ("docs/exporting.md", "docs/serving.md")])
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if page not in SLOW_PAGES])
 def test_the_quick_commands_of_a_page(page, reader):
     run_page(page, slow=False)
 

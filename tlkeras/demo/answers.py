@@ -85,11 +85,11 @@ class Demonstrator:
         heat = blended(_smaller(heat_map, self.target.size_px, self.target.fit))
         return Answer(self._named(heat_map.probabilities), heat_map.label, heat)
 
-    def fool(self, photo: str | Path, to: str | None = None, epsilon_255: float = 4.0) -> Fooled:
+    def fool(self, photo: str | Path, to: str | int | None = None, epsilon_255: float = 4.0) -> Fooled:
         """The adversarial version of an image file, by projected gradient descent (Madry et al. 2018).
 
-        ``to``: the class that it shall become; any other when None. ``epsilon_255``: the most that any value of any
-        pixel may change, of 255.
+        ``to``: the class that it shall become, by name or number; any other when None.
+        ``epsilon_255``: the most that any value of any pixel may change, of 255.
 
         Raises: ImageError when it cannot be decoded; ConfigError for an unknown class or an impossible budget.
         """

@@ -7,7 +7,7 @@ import html
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,11 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
         heat = gr.update(value=answer.heat, label=f"Why {answer.label}")
         return [_problem(gr, ""), answer.probabilities, heat, *cleared]
 
-    def fool(photo: str | None, to: str, epsilon_255: float) -> list[Any]:
+    def fool(photo: str | None, to: int, epsilon_255: float) -> list[Any]:
         if photo is None:
             return [_problem(gr, "Choose a photo first."), *_no_outcome(gr)]
         try:
-            made = demonstrator.fool(photo, None if to == ANY_CLASS else to, epsilon_255)
+            made = demonstrator.fool(photo, None if to < 0 else to, epsilon_255)
         except TlkerasError as error:
             return [_problem(gr, str(error)), *_no_outcome(gr)]
         return [_problem(gr, ""), *_outcome(gr, made)]
@@ -86,7 +86,7 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
                 elem_id="photo",
             )
             # Our decoder reads the file as it was uploaded, and says what is wrong with it.
-            photo.preprocess = _uploaded
+            photo.preprocess = _as_uploaded(photo.preprocess)
             heat = gr.Image(
                 label="Where it looks", interactive=False, height=340, buttons=PICTURE_BUTTONS, elem_id="heat"
             )
@@ -94,8 +94,14 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
         if examples := held_out(run):
             gr.Examples(examples, photo, label="Photos that it has not learned from", cache_examples=False)
         with gr.Row(equal_height=True):
-            to = gr.Dropdown([ANY_CLASS, *names], value=ANY_CLASS, label="Make it take the photo for", elem_id="to")
-            epsilon = gr.Slider(1, 16, value=4, step=1, label="No value may change by more than (of 255)")
+            to = gr.Dropdown(
+                [(ANY_CLASS, -1), *((name, k) for k, name in enumerate(names))],
+                value=-1,
+                label="Make it take the photo for",
+                min_width=260,
+                elem_id="to",
+            )
+            epsilon = gr.Slider(1, 16, value=4, step=1, label="Largest change, of 255", min_width=260)
             button = gr.Button("Make an adversarial version", variant="primary", elem_id="fool")
         with gr.Column(visible=False) as result:
             summary = gr.HTML(elem_id="summary")
@@ -171,8 +177,9 @@ def _theme(gr: Any) -> Any:
     return theme.set(**colours)
 
 
-def _uploaded(payload: Any) -> str | None:
-    return None if payload is None else payload.path
+def _as_uploaded(otherwise: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    """The path of an uploaded file; what has none, such as a picture inside a URL, goes the usual way."""
+    return lambda payload: payload.path if payload is not None and payload.path else otherwise(payload)
 
 
 def _problem(gr: Any, line: str) -> Any:
