@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import actors, two_nodes
+from tests.clusters import CLIENT_PORT, actors, two_nodes
 from tests.features.test_bulk import assert_equal
 from tlkeras.cluster import Place
 from tlkeras.errors import ClusterError, DataError
@@ -135,6 +135,20 @@ def test_a_killed_driver_goes_on_from_finished_shards(
     assert shown["reused"] >= shards
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     assert (shown["images"], shown["computed"] + shown["reused"]) == (62, 31)
+    assert_equal(ShardSet(str(to)), local)
+
+
+@pytest.mark.slow
+def test_from_afar_through_the_client_port(cluster, recipe, local, photo_folder, tmp_path):
+    to = tmp_path / "to"
+    given = options(recipe, to)
+    given[given.index("auto")] = f"ray://127.0.0.1:{CLIENT_PORT}"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    environment.pop("RAY_ADDRESS")
+    done = subprocess.run(
+        [*COMMAND, str(photo_folder), *given], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["images"] == 62
     assert_equal(ShardSet(str(to)), local)
 
 
