@@ -1,8 +1,10 @@
 """The same job on a two-node Ray cluster: equal rows, and nothing lost or there twice when something is killed."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -145,6 +147,11 @@ def test_from_afar_through_the_client_port(cluster, recipe, local, photo_folder,
     given[given.index("auto")] = f"ray://127.0.0.1:{CLIENT_PORT}"
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     environment.pop("RAY_ADDRESS")
+    for _ in range(120):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", CLIENT_PORT), timeout=1).close()
+            break
+        time.sleep(1)
     done = subprocess.run(
         [*COMMAND, str(photo_folder), *given], env=environment, capture_output=True, text=True, check=True
     )
