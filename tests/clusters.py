@@ -8,6 +8,7 @@ import pytest
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 STORE_BYTES = 80 * 2**20
+CLIENT_PORT = 23910
 # A node that is busy is not a dead one: on a loaded machine Ray would give it up after some seconds.
 PATIENT = {"health_check_timeout_ms": 60_000, "health_check_initial_delay_ms": 60_000}
 
@@ -27,6 +28,7 @@ def two_nodes():
             "num_cpus": 1,
             "object_store_memory": STORE_BYTES,
             "include_dashboard": False,
+            "ray_client_server_port": CLIENT_PORT,
             "_system_config": PATIENT,
         },
     )

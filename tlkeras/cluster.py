@@ -202,11 +202,12 @@ def cluster_errors(on: str) -> Iterator[None]:
         raise ClusterError(
             f"the workers run out of memory ({_line(error)})", next_step="Take fewer --actors."
         ) from error
-    except (ray.exceptions.RayError, RuntimeError) as error:
+    # Ray's parts have no common base for what they raise.
+    except Exception as error:
         raised = _ours(error)
         if raised is not None:
             raise raised from error
-        if not isinstance(error, ray.exceptions.RayError) and "ray" not in type(error).__module__:
+        if type(error).__module__.split(".")[0] != "ray" and not isinstance(error, ray.exceptions.RayError):
             raise
         raise ClusterError(
             f"the job failed on the cluster ({_line(error)})",
@@ -215,13 +216,19 @@ def cluster_errors(on: str) -> Iterator[None]:
 
 
 def _ours(error: BaseException | None) -> TlkerasError | None:
-    """The error of ours that a chain of causes holds."""
+    """The error of ours that a tree of causes holds."""
+    waiting: list[Any] = [error]
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
         seen.add(id(error))
         if isinstance(error, TlkerasError):
             return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+        # Ray Train keeps what each worker raised in a dictionary.
+        workers = getattr(error, "worker_failures", None) or {}
+        waiting += [getattr(error, "cause", None), error.__cause__, error.__context__, *workers.values()]
     return None
 
 

@@ -1,8 +1,10 @@
 """The same job on a two-node Ray cluster: equal rows, and nothing lost or there twice when something is killed."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import actors, two_nodes
+from tests.clusters import CLIENT_PORT, actors, two_nodes
 from tests.features.test_bulk import assert_equal
 from tlkeras.cluster import Place
 from tlkeras.errors import ClusterError, DataError
@@ -135,6 +137,25 @@ def test_a_killed_driver_goes_on_from_finished_shards(
     assert shown["reused"] >= shards
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     assert (shown["images"], shown["computed"] + shown["reused"]) == (62, 31)
+    assert_equal(ShardSet(str(to)), local)
+
+
+@pytest.mark.slow
+def test_from_afar_through_the_client_port(cluster, recipe, local, photo_folder, tmp_path):
+    to = tmp_path / "to"
+    given = options(recipe, to)
+    given[given.index("auto")] = f"ray://127.0.0.1:{CLIENT_PORT}"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    environment.pop("RAY_ADDRESS")
+    for _ in range(120):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", CLIENT_PORT), timeout=1).close()
+            break
+        time.sleep(1)
+    done = subprocess.run(
+        [*COMMAND, str(photo_folder), *given], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["images"] == 62
     assert_equal(ShardSet(str(to)), local)
 
 

@@ -161,7 +161,9 @@ def exists(name: str) -> bool:
 
 
 def names_in(folder: str) -> dict[str, int]:
-    """Names and sizes in bytes of the files directly in a folder; none when there is no such folder.
+    """Names and sizes in bytes of what lies directly in a folder; none when there is no such folder.
+
+    The names of folders end in ``/``.
 
     Raises: StorageError.
     """
@@ -172,7 +174,8 @@ def names_in(folder: str) -> dict[str, int]:
             entries = system.ls(path, detail=True)
         except FileNotFoundError:
             return {}
-    return {Path(entry["name"]).name: int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+    ends = {"directory": "/"}
+    return {Path(entry["name"]).name + ends.get(entry["type"], ""): int(entry["size"] or 0) for entry in entries}
 
 
 def files_below(folder: str) -> dict[str, str]:

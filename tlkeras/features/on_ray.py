@@ -27,6 +27,7 @@ ATTEMPTS = 5
 # Pieces that wait at an actor for their turn, so that none is idle between two; a dead actor's go to others.
 PIECES_AN_ACTOR = 2
 MOST_BLOCKS = 20_000
+POLL_SECONDS = 1.0
 
 
 class ShardActor:
@@ -109,6 +110,9 @@ def run_on_ray(
     if cores < 1:
         raise ClusterError("the cluster has no core for a worker", next_step="Start machines with CPUs.")
     count = min(actors or cores, len(works))
+    if ray.util.client.ray.is_connected():
+        yield from _from_afar(ray, job, weights, works, count)
+        return
     import_module("ray.data")
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -131,6 +135,41 @@ def run_on_ray(
         if isinstance(done, TlkerasError):
             raise done
         yield done
+
+
+class Conductor:
+    """Runs a job from inside the cluster, since Ray Data does not work through a ``ray://`` connection."""
+
+    def __init__(self) -> None:
+        self.results: list[Done | TlkerasError] = []
+
+    def run(self, job: Job, weights: list[np.ndarray], works: list[tuple[int, str, Work]], actors: int) -> None:
+        """Do it all; what is finished can be asked for meanwhile."""
+        try:
+            for done in run_on_ray(import_module("ray"), job, weights, works, actors):
+                self.results.append(done)
+        except TlkerasError as error:
+            self.results.append(error)
+
+    def since(self, count: int) -> list[Done | TlkerasError]:
+        """What was finished after the first ``count`` pieces."""
+        return self.results[count:]
+
+
+def _from_afar(
+    ray: Any, job: Job, weights: Sequence[np.ndarray], works: Sequence[tuple[int, str, Work]], actors: int
+) -> Iterator[Done]:
+    conductor = ray.remote(Conductor).options(num_cpus=0, max_concurrency=2).remote()
+    ending = conductor.run.remote(job, list(weights), list(works), actors)
+    seen, ended = 0, False
+    while not ended:
+        ended = bool(ray.wait([ending], timeout=POLL_SECONDS)[0])
+        for done in ray.get(conductor.since.remote(seen)):
+            seen += 1
+            if isinstance(done, TlkerasError):
+                raise done
+            yield done
+    ray.get(ending)
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:

@@ -91,6 +91,12 @@ def fine_tune_on_ray(
 
     config = config or DistributedConfig()
     reporter = reporter or Silent()
+    if on.startswith("ray://"):
+        raise ConfigError(
+            "Ray Train is started on the cluster itself",
+            received=f"'{on}'",
+            next_step="Run this there, with on='auto'.",
+        )
     if Path(out).exists():
         raise ConfigError(f"'{out}' exists already and stays as it is", next_step="Choose another --out.")
     started = time.perf_counter()
