@@ -109,10 +109,13 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
                     parent.rmdir()
 
 
+UNFINISHED = ".unfinished"
+
+
 def unfinished(folder: str | Path) -> Path:
     """The folder beside ``folder`` that keeps a long run until it is finished."""
     folder = Path(folder)
-    return folder.with_name(f"{folder.name}.unfinished")
+    return folder.with_name(folder.name + UNFINISHED)
 
 
 def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ClassifierError, ConfigError, TlkerasError
-from tlkeras.storage import disk_errors, unfinished, write_json
+from tlkeras.storage import UNFINISHED, disk_errors, unfinished, write_json
 from tlkeras.training.config import TrainConfig
 
 ASKED_FILE = "asked.json"
@@ -70,8 +70,8 @@ class Asked:
 def named(folder: str | Path) -> Path:
     """The run directory that is meant, also by the name of its unfinished folder."""
     folder = Path(folder)
-    suffix = unfinished("").name
-    return folder.with_name(folder.name.removesuffix(suffix)) if folder.name != suffix else folder
+    stem = folder.name.removesuffix(UNFINISHED)
+    return folder.with_name(stem) if stem else folder
 
 
 def forget(folder: Path) -> None:
