@@ -164,7 +164,7 @@ def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> It
             page.close(verbose=False)
             raise ConfigError(
                 f"the page on {host}:{port} does not answer this machine itself ({type(error).__name__} in Gradio)",
-                next_step="Take it out of the proxy (NO_PROXY=127.0.0.1,localhost), or try again when less is going on.",
+                next_step="Take it out of the proxy (NO_PROXY=127.0.0.1,localhost), or try again on a quieter machine.",
             ) from None
         try:
             yield address
