@@ -72,3 +72,14 @@ def test_it_fits_a_phone(page):
     page.resize(390, 844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.resize(1280, 1200)
+
+
+def test_a_page_that_cannot_be_reached_is_one_line(run_folder, monkeypatch):
+    from gradio import networking
+
+    from tlkeras.demo.page import serving
+    from tlkeras.errors import ConfigError
+
+    monkeypatch.setattr(networking, "url_ok", lambda url: False)
+    with pytest.raises(ConfigError, match="does not answer this machine itself"), serving(run_folder, port=0):
+        pass

@@ -159,6 +159,14 @@ def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> It
                 footer_links=[],
                 max_file_size=LARGEST_UPLOAD,
             )
+        except ValueError as error:
+            # Gradio asks its own page for a sign of life and wants to publish it where none comes.
+            page.close(verbose=False)
+            raise ConfigError(
+                f"the page on {host}:{port} does not answer this machine itself ({type(error).__name__} in Gradio)",
+                next_step="Take it out of the proxy (NO_PROXY=127.0.0.1,localhost), or try again on a quieter machine.",
+            ) from None
+        try:
             yield address
         finally:
             page.close(verbose=False)
