@@ -2,13 +2,13 @@
 
 import contextlib
 import os
+import socket
 
 import psutil
 import pytest
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 STORE_BYTES = 80 * 2**20
-CLIENT_PORT = 23910
 # A node that is busy is not a dead one: on a loaded machine Ray would give it up after some seconds.
 PATIENT = {"health_check_timeout_ms": 60_000, "health_check_initial_delay_ms": 60_000}
 
@@ -22,19 +22,23 @@ def two_nodes():
     import ray
     from ray.cluster_utils import Cluster
 
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        client_port = free.getsockname()[1]
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 1,
             "object_store_memory": STORE_BYTES,
             "include_dashboard": False,
-            "ray_client_server_port": CLIENT_PORT,
+            "ray_client_server_port": client_port,
             "_system_config": PATIENT,
         },
     )
     try:
         second = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
         os.environ["RAY_ADDRESS"] = cluster.address
+        cluster.client_port = client_port
         yield cluster, second
     finally:
         ray.shutdown()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import CLIENT_PORT, actors, two_nodes
+from tests.clusters import actors, two_nodes
 from tests.features.test_bulk import assert_equal
 from tlkeras.cluster import Place
 from tlkeras.errors import ClusterError, DataError
@@ -143,13 +143,13 @@ def test_a_killed_driver_goes_on_from_finished_shards(
 @pytest.mark.slow
 def test_from_afar_through_the_client_port(cluster, recipe, local, photo_folder, tmp_path):
     to = tmp_path / "to"
-    given = options(recipe, to)
-    given[given.index("auto")] = f"ray://127.0.0.1:{CLIENT_PORT}"
+    given, port = options(recipe, to), cluster[0].client_port
+    given[given.index("auto")] = f"ray://127.0.0.1:{port}"
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     environment.pop("RAY_ADDRESS")
     for _ in range(120):
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", CLIENT_PORT), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
             break
         time.sleep(1)
     done = subprocess.run(

@@ -6,7 +6,7 @@ import pytest
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import fit_path
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import fit_streaming, memory_bytes
+from tlkeras.heads.streaming import fit_streaming, memory_bytes, refit_streaming
 
 
 def drawn(features, classes, noise, counts, seed=0):
@@ -50,6 +50,16 @@ def test_it_gets_there_without_a_start_and_stops_by_itself():
     streamed = fit_streaming(pieces(X, y, 500), pieces(V, v, 1000), 5, 0.1, passes=30)
     assert len(streamed.curve) < 30
     assert abs(accuracy(streamed.head, T, t) - accuracy(whole, T, t)) <= 0.005
+
+
+def test_the_refit_comes_nearer_to_the_head_on_all_rows():
+    (X, y), (V, v), (T, _) = drawn(64, 5, 2.5, (1500, 1500, 8000))
+    both, labels = np.concatenate([X, V]), np.concatenate([y, v])
+    whole = fit_path(both, labels, 5, strengths=[0.1]).heads[0].logits(T)
+    first = fit_streaming(pieces(X, y, 500), pieces(V, v, 500), 5, 0.1).head
+    second = refit_streaming(pieces(both, labels, 500), 5, 0.1, first)
+    apart = [float(np.abs(head.logits(T) - whole).mean()) for head in (first, second)]
+    assert apart[1] < apart[0] / 2
 
 
 def test_the_same_seed_gives_the_same_head():

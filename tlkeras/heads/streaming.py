@@ -76,8 +76,7 @@ def fit_streaming(
         raise ConfigError("a head needs two classes, a positive strength, passes and patience from 1",
                           received=f"{class_count}, {strength}, {passes}, {patience}")  # fmt: skip
     axes = _axes(train, class_count)
-    # The norm of the difference of two opposite columns is twice their own, as in tlkeras.heads.linear.
-    decay = (2.0 if class_count == 2 else 1.0) / (strength * axes.rows)
+    decay = _decay(axes.rows, class_count, strength)
     theta = axes.coefficients(start, class_count)
     best, best_theta, since = _measure(axes.head(theta), validation), theta, 0
     curve: list[dict[str, float]] = []
@@ -96,6 +95,31 @@ def fit_streaming(
         if since:
             step /= 2
     return Streamed(axes.head(best_theta), best["log_loss"], curve, axes.rows)
+
+
+def refit_streaming(
+    rows: Batches, class_count: int, strength: float, start: LinearHead, *, passes: int = 6, seed: int = 0
+) -> LinearHead:
+    """Go on from ``start`` with more rows, those of validation among them, when nothing is to be chosen any more.
+
+    ``rows``, ``strength``: see ``fit_streaming``. There is nobody left to say when to stop, so the number of passes
+    is fixed; the start is close already.
+
+    Raises: DataError as ``fit_streaming`` does.
+    """
+    axes = _axes(rows, class_count)
+    decay = _decay(axes.rows, class_count, strength)
+    theta = axes.coefficients(start, class_count)
+    random = np.random.default_rng(seed)
+    for number in range(1, passes + 1):
+        theta = _one_pass(axes, rows(number), theta, decay, FIRST_STEP, random)
+    return axes.head(theta)
+
+
+def _decay(rows: int, class_count: int, strength: float) -> float:
+    """Weight of ||W||² / 2 beside the mean of the log losses."""
+    # The norm of the difference of two opposite columns is twice their own, as in tlkeras.heads.linear.
+    return (2.0 if class_count == 2 else 1.0) / (strength * rows)
 
 
 @dataclass(frozen=True)

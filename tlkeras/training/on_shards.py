@@ -19,7 +19,7 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.linear import STRENGTHS, LinearHead
 from tlkeras.heads.mlp import linear_model
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import Streamed, fit_streaming, memory_bytes
+from tlkeras.heads.streaming import Streamed, fit_streaming, memory_bytes, refit_streaming
 from tlkeras.progress import Advance, Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, write_json
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network, versions
@@ -171,6 +171,14 @@ def _head(
         strength, streamed = _along_the_path(rows, found.strength, found.head, seed, progress)
     parts = [(streamed.head.logits(features), labels) for features, labels in rows.batches("validation")]
     held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+    # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
+    head = refit_streaming(
+        lambda number: rows.batches("train", "validation", seed=seed + number),
+        classes,
+        strength,
+        streamed.head,
+        seed=seed,
+    )
     described = {
         "kind": "linear",
         "strength": strength,
@@ -180,7 +188,7 @@ def _head(
         "sample": int(chosen.sum()),
         "memory_bytes": needed,
     }
-    return streamed.head, held_out, described
+    return head, held_out, described
 
 
 def _along_the_path(

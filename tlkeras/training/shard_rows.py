@@ -37,16 +37,16 @@ class ShardRows:
         return int(np.isin(self.splits, [_SPLIT_CODE[name] for name in names]).sum())
 
     def batches(
-        self, name: str, seed: int | None = None, chosen: np.ndarray | None = None
+        self, *names: str, seed: int | None = None, chosen: np.ndarray | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Features of unit length float32 ``[n, D]`` and labels of one split, shard by shard.
+        """Features of unit length float32 ``[n, D]`` and labels of some splits together, shard by shard.
 
-        ``seed``: shuffles the order of the shards. ``chosen``: bool ``[N]``, only these of the split's rows.
+        ``seed``: shuffles the order of the shards. ``chosen``: bool ``[N]``, only these of the splits' rows.
         """
         order = np.arange(len(self.shards.shards))
         if seed is not None:
             np.random.default_rng(seed).shuffle(order)
-        wanted = self.splits == _SPLIT_CODE[name]
+        wanted = np.isin(self.splits, [_SPLIT_CODE[name] for name in names])
         if chosen is not None:
             wanted &= chosen
         starts = np.concatenate([[0], np.cumsum([shard.rows for shard in self.shards.shards])])
