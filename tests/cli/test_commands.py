@@ -130,7 +130,7 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
     [
         (["trian", "x"], "did you mean 'train'"),
         (["frobnicate"], "unknown command 'frobnicate'"),
-        (["train"], "missing argument"),
+        (["train"], "either DATA or --resume RUN"),
         (
             ["train", "PHOTOS", "--backbone", "mobilnet_v2"],
             "did you mean 'mobilenet_v2'? 'tlkeras backbones' lists all.",

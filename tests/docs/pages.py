@@ -26,10 +26,18 @@ NOT_RUN = {
     "python -m tools.": "a maintainer's script, hours",
     "python tools/": "a maintainer's script",
     "tlkeras demo": "serves until it is stopped [tests/demo/test_page.py]",
+    "tlkeras train": {"--resume": "needs a run that was interrupted [tests/training/test_resume.py]"},
+    "tlkeras extract": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
+    "tlkeras predict": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
+    "fine_tune_on_ray": "needs a cluster [tests/training/test_on_ray.py]",
     "tlkeras export": {"web": "may fetch ONNX Runtime Web [tests/export/test_web.py]"},
 }
 # Heavier ones: run by `make test-all` only.
-SLOW = ("tlkeras export", "tlkeras verify", "tlkeras robustness", "tlkeras ideal", "tlkeras report", "tlkeras compare")
+SLOW = (
+    *("tlkeras export", "tlkeras verify", "tlkeras robustness", "tlkeras ideal", "tlkeras report", "tlkeras compare"),
+    *("tlkeras few-shot", "tlkeras train demo"),
+)
+SLOW_OPTIONS = ("--fine-tune", "--find-rate", "--head auto")
 SLOW_PAGES = ("docs/the-lesson.md", "docs/exporting.md", "docs/serving.md", "docs/onnx.md")
 SLOW_PYTHON = ("OnnxClassifier", ".export(", "ideal_images(", "fit(")
 
@@ -77,4 +85,4 @@ def why_not(command: str) -> str | None:
 
 def is_slow(command: str) -> bool:
     """Whether a command runs only among the slow tests."""
-    return command.startswith(SLOW)
+    return command.startswith(SLOW) or any(option in command for option in SLOW_OPTIONS)

@@ -116,7 +116,7 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> FoundRate:
 
     Raises: ConfigError when not even the lowest rates gave a finite loss.
     """
-    if not rates:
+    if not len(rates):
         raise ConfigError("no rate gave a finite loss", next_step="Look at the photos and the weights of the network.")
     smoothed = smooth(losses)
     # The last place that is not clearly above the lowest: noise before it does not count.
