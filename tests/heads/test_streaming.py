@@ -56,8 +56,8 @@ def test_the_refit_comes_nearer_to_the_head_on_all_rows():
     (X, y), (V, v), (T, _) = drawn(64, 5, 2.5, (1500, 1500, 8000))
     both, labels = np.concatenate([X, V]), np.concatenate([y, v])
     whole = fit_path(both, labels, 5, strengths=[0.1]).heads[0].logits(T)
-    first = fit_streaming(pieces(X, y, 500), pieces(V, v, 500), 5, 0.1).head
-    second = refit_streaming(pieces(both, labels, 500), 5, 0.1, first)
+    streamed = fit_streaming(pieces(X, y, 500), pieces(V, v, 500), 5, 0.1)
+    first, second = streamed.head, refit_streaming(pieces(both, labels, 500), 5, [(0.1, streamed.steps)])
     apart = [float(np.abs(head.logits(T) - whole).mean()) for head in (first, second)]
     assert apart[1] < apart[0] / 2
 

@@ -15,7 +15,7 @@ In memory are, for D features and K classes, ``3 · 8 · D²`` bytes for the pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +38,15 @@ LEAST_GAIN_NATS = 3e-5
 class Streamed:
     """The head and its ``log_loss`` (nats) on validation.
 
-    curve: for each pass ``pass`` (from 1), ``log_loss`` and ``accuracy`` (0..1) on validation.
+    curve: for each pass ``pass`` (from 1), ``log_loss`` and ``accuracy`` (0..1) on validation. steps: of the passes
+    that led to the head, of which there may be none.
     """
 
     head: LinearHead
     log_loss: float
     curve: list[dict[str, float]]
     rows: int
+    steps: tuple[float, ...]
 
 
 def memory_bytes(features: int, classes: int) -> int:
@@ -79,40 +81,50 @@ def fit_streaming(
     decay = _decay(axes.rows, class_count, strength)
     theta = axes.coefficients(start, class_count)
     best, best_theta, since = _measure(axes.head(theta), validation), theta, 0
+    taken: list[float] = []
+    steps: tuple[float, ...] = ()
     curve: list[dict[str, float]] = []
     random = np.random.default_rng(seed)
     step = FIRST_STEP
     for number in range(1, passes + 1):
         theta = _one_pass(axes, train(number), theta, decay, step, random)
+        taken.append(step)
         found = _measure(axes.head(theta), validation)
         curve.append({"pass": number, **found})
         progress(number, passes)
         since = 0 if found["log_loss"] < best["log_loss"] - LEAST_GAIN_NATS else since + 1
         if found["log_loss"] < best["log_loss"]:
-            best, best_theta = found, theta
+            best, best_theta, steps = found, theta, tuple(taken)
         if since >= patience:
             break
         if since:
             step /= 2
-    return Streamed(axes.head(best_theta), best["log_loss"], curve, axes.rows)
+    return Streamed(axes.head(best_theta), best["log_loss"], curve, axes.rows, steps)
 
 
 def refit_streaming(
-    rows: Batches, class_count: int, strength: float, start: LinearHead, *, passes: int = 6, seed: int = 0
+    rows: Batches,
+    class_count: int,
+    course: Sequence[tuple[float, Sequence[float]]],
+    *,
+    start: LinearHead | None = None,
+    seed: int = 0,
 ) -> LinearHead:
-    """Go on from ``start`` with more rows, those of validation among them, when nothing is to be chosen any more.
+    """Take the same course again on more rows, those of validation among them, when there is nothing left to choose.
 
-    ``rows``, ``strength``: see ``fit_streaming``. There is nobody left to say when to stop, so the number of passes
-    is fixed; the start is close already.
+    ``course``: strengths, and for each the steps of the passes that led to its best head (``Streamed.steps``): where a
+    fit was stopped is a choice like the strength. ``rows``, ``start``: see ``fit_streaming``.
 
     Raises: DataError as ``fit_streaming`` does.
     """
     axes = _axes(rows, class_count)
-    decay = _decay(axes.rows, class_count, strength)
     theta = axes.coefficients(start, class_count)
     random = np.random.default_rng(seed)
-    for number in range(1, passes + 1):
-        theta = _one_pass(axes, rows(number), theta, decay, FIRST_STEP, random)
+    number = 0
+    for strength, steps in course:
+        for step in steps:
+            number += 1
+            theta = _one_pass(axes, rows(number), theta, _decay(axes.rows, class_count, strength), step, random)
     return axes.head(theta)
 
 

@@ -168,20 +168,20 @@ def _head(
         f"{int(chosen.sum()):,}, now streaming ({needed / 1e6:,.0f} MB)"
     )
     with reporter.step("head", "passes") as progress:
-        strength, streamed = _along_the_path(rows, found.strength, found.head, seed, progress)
+        course, streamed = _along_the_path(rows, found.strength, found.head, seed, progress)
     parts = [(streamed.head.logits(features), labels) for features, labels in rows.batches("validation")]
     held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
     # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
     head = refit_streaming(
         lambda number: rows.batches("train", "validation", seed=seed + number),
         classes,
-        strength,
-        streamed.head,
+        course,
+        start=found.head,
         seed=seed,
     )
     described = {
         "kind": "linear",
-        "strength": strength,
+        "strength": course[-1][0],
         "strength_of_sample": found.strength,
         "curve": streamed.curve,
         "streamed": True,
@@ -193,24 +193,29 @@ def _head(
 
 def _along_the_path(
     rows: ShardRows, strength: float, start: LinearHead, seed: int, progress: Advance
-) -> tuple[float, Streamed]:
-    """The streamed head for the sample's strength, or a weaker one: more images need less regularisation."""
-    best: tuple[float, Streamed] | None = None
+) -> tuple[list[tuple[float, tuple[float, ...]]], Streamed]:
+    """The streamed head for the sample's strength, or a weaker one: more images need less regularisation.
+
+    And the course that led there: strengths, the steps taken with each.
+    """
+    best: Streamed | None = None
+    course = []
     for weaker in [step for step in STRENGTHS if step >= strength]:
         streamed = fit_streaming(
             lambda number: rows.batches("train", seed=seed + number),
             lambda number: rows.batches("validation"),
             len(rows.class_names),
             weaker,
-            start=best[1].head if best else start,
+            start=best.head if best else start,
             seed=seed,
             progress=progress,
         )
-        if best is not None and streamed.log_loss >= best[1].log_loss:
+        if best is not None and streamed.log_loss >= best.log_loss:
             break
-        best = (weaker, streamed)
+        best = streamed
+        course.append((weaker, streamed.steps))
     assert best is not None, "the sample's strength is one of STRENGTHS"
-    return best
+    return course, best
 
 
 def _sample(rows: ShardRows, count: int, seed: int) -> np.ndarray:
