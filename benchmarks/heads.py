@@ -1,6 +1,6 @@
 """Our linear head against scikit-learn's LogisticRegressionCV: same features, same split, both timed.
 
-    TLKERAS_ASSETS=… python -m benchmarks.heads [--seeds 5]
+    TLKERAS_ASSETS=… python -m benchmarks.heads [--seeds 5] [--data flowers "steel defects"]
 
 Features: MobileNetV2 with ImageNet weights, 224 px, by the default recipe of `tlkeras train`. Splits: 70 % train
 and validation, 30 % test, stratified and seeded (cats vs dogs: its own test photos). scikit-learn gets the same
@@ -48,7 +48,9 @@ def our_head(train_X, train_y, test_X, test_y, class_count: int, seed: int) -> t
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--data", nargs="+", metavar="NAME", help="only these data sets, as the table names them")
+    options = parser.parse_args()
+    seeds = options.seeds
     assets()
     fix_threads()
     from tlkeras.data.audit import audit
@@ -61,7 +63,9 @@ def main() -> None:
     source = source_for(TrainConfig())
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in data_sets(Path(folder)).items():
+        chosen = data_sets(Path(folder))
+        for name in options.data or chosen:
+            path = chosen[name]
             checked = audit(open_dataset(path))
             features = source.of(checked.kept_verdicts, Silent()).matrix
             figures: dict[str, list[tuple[float, float]]] = {"ours": [], "sklearn": []}
