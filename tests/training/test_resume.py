@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -45,31 +44,42 @@ def figures(run):
     }
 
 
-def killed(command, out, cache, when, number=signal.SIGKILL):
-    """Start the command in a process of its own and kill it as soon as ``when()`` is true; (exit code, stderr)."""
+# What the process is told to do to itself, so that it happens at that very step however quick the machine is.
+CHILD = """
+import os, sys
+from tlkeras.cli.main import main
+from tlkeras.training.state import TuningState
+
+step, number, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+save, sent = TuningState.save, []
+
+
+def save_and_die(state, *rest, **options):
+    if step:
+        save(state, *rest, **options)
+    if state.step >= step and not sent:
+        sent.append(os.kill(os.getpid(), number))
+
+
+TuningState.save = save_and_die
+sys.exit(main(arguments))
+"""
+
+
+def killed(arguments, cache, step, number=signal.SIGKILL):
+    """Run tlkeras in a process that gets a signal once the state of ``step`` is saved, or for 0 before any is.
+
+    Returns its exit code and what it wrote to standard error.
+    """
     environment = {**os.environ, "TLKERAS_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tlkeras.cli.main", *command, "--out", str(out)],
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(step), str(int(number)), *map(str, arguments)],
         env=environment,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
     )
-    try:
-        while not when():
-            assert process.poll() is None, f"it ended by itself: {process.communicate()[1]}"
-            time.sleep(0.005)
-        process.send_signal(number)
-    finally:
-        if process.poll() is None and number == signal.SIGKILL:
-            process.kill()
-        errors = process.communicate()[1]
-    return process.returncode, errors
-
-
-def steps_done(out):
-    path = unfinished(out) / STATE_FILE
-    # A reader sees a whole file or none, whenever it looks.
-    return TuningState.load(path.parent)[0].step if path.exists() else 0
+    return done.returncode, done.stderr
 
 
 def resumed_as(undisturbed, out, monkeypatch):
@@ -81,8 +91,8 @@ def resumed_as(undisturbed, out, monkeypatch):
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(command, undisturbed, tmp_path, monkeypatch, capfd):
     out = tmp_path / "run"
-    code, _ = killed(command, out, undisturbed / "cache", lambda: steps_done(out) >= 2)
-    assert code == -signal.SIGKILL
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", 2)
+    assert code == -signal.SIGKILL, errors
     assert not out.exists()
     assert main([*command, "--out", str(out)]) == 2
     assert f"Go on with 'tlkeras train --resume {out}'" in capfd.readouterr().err
@@ -96,27 +106,19 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(command, undisturbed, tm
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 5, 6])
 def test_killed_at_any_step(step, command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
-
-    def far_enough():
-        return unfinished(out).exists() and steps_done(out) >= step
-
-    assert killed(command, out, undisturbed / "cache", far_enough)[0] == -signal.SIGKILL
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", step)
+    assert code == -signal.SIGKILL, errors
     resumed_as(undisturbed, out, monkeypatch)
 
 
 @pytest.mark.slow
 def test_killed_again_and_again(command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    killed(command, out, undisturbed / "cache", lambda: steps_done(out) >= 1)
-    for step in (2, 4):
-        environment = {**os.environ, "TLKERAS_CACHE": str(undisturbed / "cache")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tlkeras.cli.main", "train", "--resume", str(out)], env=environment
-        )
-        while process.poll() is None and steps_done(out) < step:
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
+    arguments = [*command, "--out", out]
+    for step in (1, 2, 4):
+        code, errors = killed(arguments, undisturbed / "cache", step)
+        assert code == -signal.SIGKILL, errors
+        arguments = ["train", "--resume", out]
     resumed_as(undisturbed, out, monkeypatch)
 
 
@@ -124,7 +126,7 @@ def test_killed_again_and_again(command, undisturbed, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_and_says_how_to_go_on(number, command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    code, errors = killed(command, out, undisturbed / "cache", lambda: steps_done(out) >= 2, number)
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", 2, number)
     assert code == 130
     last = errors.strip().splitlines()[-1]
     assert last.startswith("interrupted after step ")
