@@ -1,10 +1,14 @@
 """The lesson that is kept was run from end to end, is small, and names nothing of the machine that ran it."""
 
+import base64
 import copy
+import io
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tools import run_notebook
 
@@ -35,6 +39,19 @@ def test_what_names_the_machine_or_is_too_large_is_refused(kept):
     assert run_notebook.unfit(changed) == ""
     changed["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x" * 3_000_000}]
     assert "are allowed" in run_notebook.unfit(changed)
+
+
+def test_pictures_are_kept_small_and_as_they_look():
+    picture = (
+        np.random.default_rng(0).integers(0, 256, (40, 60, 3)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+    )
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=0)
+    output = {"data": {"image/png": base64.b64encode(file.getvalue()).decode()}}
+    run_notebook.shrink({"cells": [{"outputs": [output, {"name": "stdout", "text": "x"}]}]})
+    kept = Image.open(io.BytesIO(base64.b64decode(output["data"]["image/png"])))
+    assert len(output["data"]["image/png"]) < file.tell() / 3
+    assert np.abs(np.asarray(kept.convert("RGB"), float) - picture).mean() < 20
 
 
 @pytest.mark.parametrize("arguments", [["--real", "absent", "--to", "x.ipynb"], ["--real", "."]])
