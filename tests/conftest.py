@@ -51,6 +51,13 @@ def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_options(small_weights: Path) -> list[str]:
+    """Options of a command that takes a network: the small one, on the engine that needs no conversion."""
+    network = ["--backbone", "mobilenet_0.25", "--weights", str(small_weights), "--size", "32"]
+    return [*network, "--engine", "tensorflow"]
+
+
+@pytest.fixture(scope="session")
 def run_folder(photo_folder: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of `tlkeras train` on the small pictures."""
     from tlkeras.training.config import TrainConfig

@@ -8,22 +8,14 @@ from tlkeras.cli.main import main
 from tlkeras.features.shards import ShardSet
 
 
-def test_extract_then_train_on_photos_without_computing_again(photo_folder, small_weights, tmp_path, capfd):
-    network = [
-        "--backbone",
-        "mobilenet_0.25",
-        "--weights",
-        str(small_weights),
-        "--size",
-        "32",
-        "--engine",
-        "tensorflow",
-    ]
+def test_extract_then_train_on_photos_without_computing_again(
+    photo_folder, small_weights, small_options, tmp_path, capfd
+):
     to = str(tmp_path / "features")
-    assert main(["extract", str(photo_folder), "--to", to, *network, "--rows", "30", "--json"]) == 0
+    assert main(["extract", str(photo_folder), "--to", to, *small_options, "--rows", "30", "--json"]) == 0
     shown = json.loads(capfd.readouterr().out)
     assert (shown["images"], shown["rejected"], shown["computed"]) == (62, 2, 3)
-    assert main(["train", str(photo_folder), *network, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert main(["train", str(photo_folder), *small_options, "--out", str(tmp_path / "run"), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["features"]["computed"] == 0
     weights = ["--weights", str(small_weights)]
     assert main(["train", to, *weights, "--out", str(tmp_path / "run2"), "--json"]) == 0

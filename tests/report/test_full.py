@@ -82,19 +82,9 @@ def test_the_command_writes_where_it_is_told(tmp_path, capfd):
     assert "manifest.json" in capfd.readouterr().err
 
 
-def test_training_without_a_report(photo_folder, small_weights, tmp_path, capfd):
-    network = [
-        "--backbone",
-        "mobilenet_0.25",
-        "--weights",
-        str(small_weights),
-        "--size",
-        "32",
-        "--engine",
-        "tensorflow",
-    ]
+def test_training_without_a_report(photo_folder, small_options, tmp_path, capfd):
     out = tmp_path / "run"
-    assert main(["train", str(photo_folder), *network, "--out", str(out), "--no-report", "--head", "mlp"]) == 0
+    assert main(["train", str(photo_folder), *small_options, "--out", str(out), "--no-report", "--head", "mlp"]) == 0
     assert "report:" not in capfd.readouterr().out
     assert not (out / "report.html").exists()
     # The MLP judged validation only; the labels of all photos were judged by heads in folds.

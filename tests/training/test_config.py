@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tlkeras.choosing.compare import CompareConfig
 from tlkeras.errors import ConfigError
 from tlkeras.training.config import TrainConfig
 
@@ -20,6 +21,11 @@ from tlkeras.training.config import TrainConfig
 def test_photos_become_square_as_the_backbone_wants_unless_told_otherwise(backbone, asked, kept):
     assert TrainConfig(backbone, fit=asked).fit == kept
     assert TrainConfig(backbone, fit=asked).to_json()["fit"] == kept
+
+
+def test_a_comparison_makes_photos_square_as_training_does():
+    found = CompareConfig(("tlkeras_tiny", "mobilenet_v2"))
+    assert [found.recipe(name).fit for name in found.backbones] == ["crop", "stretch"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ TF = "tf"  # -1..1
 TORCH = "torch"  # 0..1, then minus mean, divided by standard deviation
 BUILT_IN = "built in"  # the application scales 0..255 itself
 VALUE_RANGES = (CAFFE, TF, TORCH, BUILT_IN)
+OWN_FIT = "auto"  # asks for the backbone's own way of making photos square
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Backbone:
     family: str
     paper: str
     fit: str = "stretch"
+
+    def fit_asked(self, fit: str) -> str:
+        """The way of making photos square that is meant by ``fit``: the backbone's own for ``auto``, else itself."""
+        return self.fit if fit == OWN_FIT else fit
 
     @property
     def embedded(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import backbones
+from tlkeras.backbones.table import OWN_FIT
 from tlkeras.backbones.weights import PRETRAINED
 from tlkeras.choosing.measure import Measured, measure
 from tlkeras.choosing.photos import Photos, audited, stratified
@@ -72,7 +73,7 @@ class CompareConfig:
     backbones: tuple[str, ...] = BUDGETS["small"]
     images: int = IMAGES
     size_px: int | None = None
-    fit: str = "stretch"
+    fit: str = OWN_FIT
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     seed: int = 0

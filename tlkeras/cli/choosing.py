@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.console import (
+    BackboneOption,
     DataDirOption,
     EngineOption,
+    FitOption,
     JsonOption,
+    MirrorOption,
+    PretrainedOption,
     Terminal,
     print_json,
     print_tables,
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
     from tlkeras.choosing.few_shot import FewShot
 
 _DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")
-_FIT = typer.Option(help="How photos become square: stretch, crop or pad.")
 
 
 def compare(
@@ -35,7 +38,7 @@ def compare(
     ] = None,
     images: Annotated[int, typer.Option(help="How many photos are drawn at most, by class.")] = 1000,
     size: Annotated[int | None, typer.Option(help="Input size in pixels; each network's own by default.")] = None,
-    fit: Annotated[str, _FIT] = "stretch",
+    fit: FitOption = "auto",
     validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,
     test_fraction: Annotated[float, typer.Option(help="As for train: these photos are not looked at.")] = 0.15,
     out: Annotated[Path | None, typer.Option(help="New folder for compare.json and compare.png.")] = None,
@@ -86,20 +89,11 @@ def compare(
 
 def few_shot(
     data: Annotated[str, _DATA],
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo."
-        ),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="pretrained, imagenet, none (random), or a weights file.")
-    ] = "pretrained",
+    backbone: BackboneOption = None,
+    weights: PretrainedOption = "pretrained",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the network's own by default.")] = None,
-    fit: Annotated[str, _FIT] = "stretch",
-    mirror: Annotated[
-        bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
-    ] = False,
+    fit: FitOption = "auto",
+    mirror: MirrorOption = False,
     shots: Annotated[str, typer.Option(help="Photos of each class, with commas between.")] = "1,5,10,25",
     draws: Annotated[int, typer.Option(help="How often the photos are drawn, for the mean and the spread.")] = 5,
     validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,

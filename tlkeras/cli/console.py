@@ -31,6 +31,22 @@ DataDirOption = Annotated[
     str | None,
     typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
 ]
+FitOption = Annotated[
+    str, typer.Option("--fit", help="How photos become square: stretch, crop, pad, auto (as suits the backbone).")
+]
+MirrorOption = Annotated[
+    bool, typer.Option("--mirror", help="Average the features of each photo with those of its mirror image.")
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo.",
+    ),
+]
+PretrainedOption = Annotated[
+    str, typer.Option("--weights", help="pretrained, imagenet, none (random), or a weights file.")
+]
 NetworkArgument = Annotated[str, typer.Argument(help="A backbone ('tlkeras backbones' lists all) or a run directory.")]
 WeightsOption = Annotated[
     str, typer.Option("--weights", help="Of a backbone: imagenet, none (random), or a weights file.")

@@ -10,6 +10,7 @@ import typer
 from tlkeras.cli.console import (
     DataDirOption,
     EngineOption,
+    FitOption,
     JsonOption,
     Terminal,
     WeightsOption,
@@ -48,7 +49,7 @@ def extract(
     backbone: Annotated[str, typer.Option(help="Pretrained network; 'tlkeras backbones' lists all.")] = "mobilenet_v2",
     weights: WeightsOption = "pretrained",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
-    fit: Annotated[str, typer.Option(help="How photos become square: stretch, crop or pad.")] = "stretch",
+    fit: FitOption = "auto",
     on: OnOption = None,
     actors: ActorsOption = None,
     env: EnvOption = None,

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlkeras.cli.console import (
+    BackboneOption,
     DataDirOption,
     EngineOption,
+    FitOption,
     JsonOption,
+    MirrorOption,
+    PretrainedOption,
     Terminal,
     print_json,
     print_tables,
@@ -27,22 +31,11 @@ def train(
         str | None,
         typer.Argument(help="Folder of photos or extracted features, CSV list, TFDS name (cats_vs_dogs …), or demo."),
     ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo."
-        ),
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="pretrained, imagenet, none (random), or a weights file.")
-    ] = "pretrained",
+    backbone: BackboneOption = None,
+    weights: PretrainedOption = "pretrained",
     size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
-    fit: Annotated[
-        str, typer.Option(help="How photos become square: stretch, crop, pad, auto (as suits the backbone).")
-    ] = "auto",
-    mirror: Annotated[
-        bool, typer.Option(help="Average the features of each photo with those of its mirror image.")
-    ] = False,
+    fit: FitOption = "auto",
+    mirror: MirrorOption = False,
     head: Annotated[str, typer.Option(help="linear, mlp, or auto: the best of several within --budget-s.")] = "linear",
     units: Annotated[str, typer.Option(help="Hidden units of the mlp head, as 256 or 256,128.")] = "256",
     dropout: Annotated[float, typer.Option(help="Dropout of the mlp head.")] = 0.3,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import backbones
+from tlkeras.backbones.table import OWN_FIT
 from tlkeras.cluster import HERE, LOCAL, Place, check_address, connected
 from tlkeras.data.remote import is_remote
 from tlkeras.data.work import ROWS_A_SHARD, Plan, Work, plan, recipe_of
@@ -60,7 +61,7 @@ def extract_to(
     backbone: str,
     weights: str = "pretrained",
     size_px: int | None = None,
-    fit: str = "stretch",
+    fit: str = OWN_FIT,
     engine: str = "auto",
     precision: str = "fp32",
     place: Place = HERE,
@@ -78,6 +79,7 @@ def extract_to(
     """
     _check(place, rows_a_shard)
     row = backbones.get(backbone)
+    fit = row.fit_asked(fit)
     check_fit(fit, size_px or row.size_px)
     backbones.resolve(row, weights, top=False)
     planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir)

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tlkeras import backbones
+from tlkeras.backbones.table import OWN_FIT
 from tlkeras.errors import ConfigError
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
 from tlkeras.images.resize import check_fit
 from tlkeras.training.fine_tune_config import FineTuneConfig
 
 DEFAULT_BACKBONE = "mobilenet_v2"
-OWN_FIT = "auto"
 # The drawn demo needs no download, so neither may the network that it is tried with.
 DEMO_BACKBONE = "tlkeras_tiny"
 
@@ -48,8 +48,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         row = backbones.get(self.backbone)
-        if self.fit == OWN_FIT:
-            object.__setattr__(self, "fit", row.fit)  # what is kept is what was done
+        object.__setattr__(self, "fit", row.fit_asked(self.fit))  # what is kept is what was done
         check_fit(self.fit, self.side_px)
         if self.side_px < row.min_size_px:
             raise ConfigError(
