@@ -81,7 +81,7 @@ bench: $(READY)  ## figures against peers and the physical floor (needs TLKERAS_
 export-table: $(READY)  ## docs/export-parity.md: one backbone of every family in every runtime
 	$(BIN)/python -m tools.export_table
 
-onnx-table: $(READY)  ## every family of backbones as ONNX against Keras; writes docs/onnx-backbones.md
+onnx-table: $(READY)  ## every backbone as ONNX against Keras; writes docs/onnx-backbones.md
 	$(BIN)/python -m tools.onnx_table
 
 tricks-table: $(READY)  ## the table of docs/training-tricks.md: every training trick on the demo, three seeds

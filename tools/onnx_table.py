@@ -1,6 +1,6 @@
-"""Write each family of backbones as ONNX, compare its answers with Keras' own, and tell in docs/onnx-backbones.md.
+"""Write every backbone as ONNX, compare its answers with Keras' own, and tell in docs/onnx-backbones.md.
 
-    python -m tools.onnx_table [--part FILE]    # one backbone of every family; writes the page
+    python -m tools.onnx_table [--part FILE]    # all of them; writes the page
     python -m tools.onnx_table resnet101 …      # these only; prints their rows
 
 With --part, rows are kept in that file, and a run that was stopped goes on from there.
@@ -32,19 +32,13 @@ SIZE_PX = 96
 PICTURES = 16
 TOLERANCE = 1e-4  # largest difference of a probability
 HALF_TOLERANCE = 2e-2  # largest difference of a feature with float16 weights, over the largest feature
-# One of every family, the smallest where there are several.
-FAMILIES = (
-    *("vgg16", "resnet50", "resnet50_v2", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v3_small", "densenet121"),
-    *("inception_v3", "inception_resnet_v2", "xception", "nasnet_mobile", "efficientnet_b0", "efficientnet_v2_b0"),
-    "convnext_tiny",
-)
 COLUMNS = (
     *("backbone", "family", "millions of weights", "differs", "same class", "MB"),
     *("fp16 features differ", "fp16 MB", "seconds to write"),
 )
 HEADER = """# Backbones as ONNX
 
-One backbone of every family in the table, written by `tlkeras.export.onnx_model.write_onnx` (opset 18) and run by ONNX
+Every backbone of the table, written by `tlkeras.export.onnx_model.write_onnx` (opset 18) and run by ONNX
 Runtime on {pictures} pictures of the drawn demo, from file to probabilities, against Keras. Random weights through
 which a signal reaches the end; pictures of {size} px, the network's size here, so that the conversion alone is seen
 (the resize is compared by `tests/images/`, and on real photos by `benchmarks/export_agreement.py`); {classes} classes.
@@ -154,11 +148,12 @@ def main() -> int:
     parser.add_argument("--part", type=Path, help="keep finished rows here")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from tlkeras.backbones import BACKBONES
     from tlkeras.data.demo import CLASSES
 
     kept = json.loads(options.part.read_text()) if options.part and options.part.is_file() else {}
     rows = []
-    for name in options.backbones or FAMILIES:
+    for name in options.backbones or BACKBONES:
         if name not in kept:
             kept[name] = asdict(measure_apart(name))
             if options.part:

@@ -1,10 +1,16 @@
-"""Every family of backbones comes through ONNX with Keras' answers; docs/onnx-backbones.md tells the same figures."""
+"""Backbones come through ONNX with Keras' answers: one of every family here, all of them in docs/onnx-backbones.md."""
 
 import pytest
 
 from tlkeras.backbones import BACKBONES
-from tools.onnx_table import COLUMNS, FAMILIES, PAGE, TOLERANCE, measure, measure_apart
+from tools.onnx_table import COLUMNS, PAGE, TOLERANCE, measure, measure_apart
 
+# One of every family, the smallest where there are several.
+FAMILIES = (
+    *("vgg16", "resnet50", "resnet50_v2", "mobilenet_0.25", "mobilenet_v2", "mobilenet_v3_small", "densenet121"),
+    *("inception_v3", "inception_resnet_v2", "xception", "nasnet_mobile", "efficientnet_b0", "efficientnet_v2_b0"),
+    "convnext_tiny",
+)
 # Converted in seconds; the others are deeper and take the same ways through the converter.
 QUICK = {"mobilenet_0.25", "mobilenet_v3_small"}
 
@@ -35,9 +41,9 @@ def test_it_answers_as_keras_does(name, tmp_path):
     assert row.half_megabytes < 0.6 * row.megabytes
 
 
-def test_the_page_tells_of_every_family_and_within_tolerance():
+def test_the_page_tells_of_every_backbone_and_within_tolerance():
     lines = [line.strip("| ").split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("|")]
     assert lines[0] == list(COLUMNS)
     rows = lines[2:]
-    assert [row[0] for row in rows] == list(FAMILIES)
+    assert [row[0] for row in rows] == list(BACKBONES)
     assert max(float(row[COLUMNS.index("differs")]) for row in rows) <= TOLERANCE
