@@ -9,7 +9,8 @@ import pytest
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 STORE_BYTES = 80 * 2**20
-# What is busy is not dead: on a loaded machine Ray would give up a node after some seconds, a worker that starts after 60.
+# What is busy is not dead: on a loaded machine Ray would give up a node after some seconds, and a worker that has not
+# started after 60.
 PATIENT = {
     "health_check_timeout_ms": 60_000,
     "health_check_initial_delay_ms": 60_000,

@@ -20,7 +20,7 @@ from tlkeras.errors import ConfigError
 from tlkeras.features.engines import prepare
 from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
-from tlkeras.features.worker import Done, Job, Worker, weights_of
+from tlkeras.features.worker import Done, Job, Parcel, Worker, weights_of
 from tlkeras.images.resize import check_fit
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
@@ -209,14 +209,15 @@ def _computing(
     todo: list[tuple[int, str, Work]],
     place: Place,
 ) -> Iterator[Iterator[Done]]:
+    converted = prepare(network, job.space["weights_sha256"], name=job.engine)
     if place.on == LOCAL:
-        prepare(network, job.space["weights_sha256"], name=job.engine)
         yield _here(job, weights, todo)
         return
     from tlkeras.features.on_ray import run_on_ray
 
+    parcel = Parcel(weights, converted.read_bytes() if converted else None)
     with connected(place.on, place.env) as ray:
-        yield run_on_ray(ray, replace(job, threads=1, readers=1), weights, todo, place.actors)
+        yield run_on_ray(ray, replace(job, threads=1, readers=1), parcel, todo, place.actors)
 
 
 def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[Done]:
