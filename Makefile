@@ -22,9 +22,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
 	@touch $@
 
-# What the job does not need and the tests do: Gradio, Ray, the documentation's and the notebook's tools.
+# What the job does not need and the tests do: Gradio, Ray, S3 with a stand-in for it, the documentation's and the notebook's tools.
 $(EXTRAS): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,docs,notebook,ray]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,docs,notebook,ray,s3,s3-test]'
 	@touch $@
 
 run: $(READY)  ## set up, then the whole job on the built-in demo: train, measure, predict, dream, be fooled, explain, export

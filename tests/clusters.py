@@ -9,8 +9,13 @@ import pytest
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
 STORE_BYTES = 80 * 2**20
-# A node that is busy is not a dead one: on a loaded machine Ray would give it up after some seconds.
-PATIENT = {"health_check_timeout_ms": 60_000, "health_check_initial_delay_ms": 60_000}
+# What is busy is not dead: on a loaded machine Ray would give up a node after some seconds, and a worker that has not
+# started after 60.
+PATIENT = {
+    "health_check_timeout_ms": 60_000,
+    "health_check_initial_delay_ms": 60_000,
+    "worker_register_timeout_seconds": 600,
+}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import socket
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,9 @@ PROBE_SECONDS = 120.0
 _NEEDED = ("tensorflow", "keras", "numpy", "pillow", "pyarrow", "fsspec")
 _ALIKE = ("tensorflow", "keras", "numpy")
 _INSTALL = 'Put "tlkeras[ray]", or its requirements, into the image of the cluster\'s machines (docs/scale.md).'
+
+_TOKEN = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as on the cluster, and have the same version of Ray."
+_HOST_AND_PORT = re.compile(r"(?P<host>[\w.-]+):(?P<port>\d{1,5})\b")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,10 @@ def check_address(on: str) -> None:
             next_step='Run pip install "tlkeras[ray]", or use --on local.',
         )
     if on == "auto":
+        # Ray itself would ask for half a minute. Other addresses, and clusters of this machine, are left to it.
+        named = _HOST_AND_PORT.fullmatch(os.environ.get("RAY_ADDRESS", ""))
+        if named:
+            _check_answer(named["host"], int(named["port"]), f"RAY_ADDRESS={named[0]}", "Check RAY_ADDRESS, and that")
         return
     parts = urllib.parse.urlsplit(on)
     try:
@@ -72,12 +80,16 @@ def check_address(on: str) -> None:
         host, port = None, 0
     if not host:
         raise ConfigError("a cluster's address looks like ray://HOST:10001", received=f"'{on}'")
+    _check_answer(host, port, on, "Check host and port (10001 is Ray's client port), and that")
+
+
+def _check_answer(host: str, port: int, named: str, check: str) -> None:
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"no Ray cluster answers at '{on}' ({error.strerror or error})",
-            next_step="Check host and port (10001 is Ray's client port), and that 'ray start --head' runs there.",
+            f"no Ray cluster answers at '{named}' ({getattr(error, 'strerror', None) or error})",
+            next_step=f"{check} 'ray start --head' runs there.",
         ) from None
 
 
@@ -191,7 +203,12 @@ def cluster_errors(on: str) -> Iterator[None]:
         yield
     except TlkerasError:
         raise
+    except ray.exceptions.AuthenticationError as error:
+        raise ClusterError("Ray is to show a token, and there is none or a wrong one", next_step=_TOKEN) from error
     except (ConnectionError, TimeoutError) as error:
+        if _answers(f"{on} {error}"):
+            raise ClusterError(f"a Ray cluster answers at '{on}' but does not let this program in ({_line(error)})",
+                               next_step=_TOKEN) from error  # fmt: skip
         raise ClusterError(
             f"no Ray cluster can be reached at '{on}' ({_line(error)})",
             next_step="Start one with 'ray start --head', set RAY_ADDRESS, or use --on local.",
@@ -213,6 +230,18 @@ def cluster_errors(on: str) -> Iterator[None]:
             f"the job failed on the cluster ({_line(error)})",
             next_step="What is finished is kept; the same command goes on from there.",
         ) from error
+
+
+def _answers(words: str) -> bool:
+    """Whether the first address in ``words`` takes connections, so that something else is wrong with it."""
+    named = _HOST_AND_PORT.search(words)
+    if named is None:
+        return False
+    try:
+        _check_answer(named["host"], int(named["port"]), named[0], "")
+    except ClusterError:
+        return False
+    return True
 
 
 def _ours(error: BaseException | None) -> TlkerasError | None:

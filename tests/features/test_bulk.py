@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.pictures import encode, tinted
+from tlkeras.cli.main import main
 from tlkeras.data.remote import names_in
 from tlkeras.errors import ConfigError, DataError, StorageError
 from tlkeras.features import bulk
@@ -209,6 +210,19 @@ def test_a_full_disk_is_one_line_and_leaves_whole_shards(recipe, photo_folder, t
     monkeypatch.undo()
     assert len(names_in(str(to))) == 3
     assert all(pyarrow.parquet.read_table(path).num_rows == 16 for path in to.glob("part-*"))
+
+
+def test_a_disk_of_64_kb_is_full_after_whole_shards(recipe, photo_folder, small_disk, capsys):
+    options = [f"--{name.removesuffix('_px')}={value}" for name, value in recipe.items()]
+    assert main(["extract", str(photo_folder), "--to", str(small_disk / "to"), "--rows", "8", *options]) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert len(shown) == 1
+    assert "No space left on device" in shown[0]
+    assert "Free some space" in shown[0]
+    whole = list((small_disk / "to").glob("part-*"))
+    assert 0 < len(whole) < 8
+    assert all(pyarrow.parquet.read_table(path).num_rows == 8 for path in whole)
+    assert set(names_in(str(small_disk / "to"))) == {"task.json", *(path.name for path in whole)}
 
 
 def test_predictions_are_those_of_the_classifier(run_folder, photo_folder, tmp_path):

@@ -56,6 +56,18 @@ def expected_features(network, files):
     return np.asarray(network(squares, training=False))
 
 
+def test_a_network_converted_elsewhere_is_not_converted_again(network, weights_sha256, tmp_path, monkeypatch):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "one"))
+    converted = engines.prepare(network, weights_sha256, name="onnxruntime").read_bytes()
+    assert engines.prepare(network, weights_sha256, name="tensorflow") is None
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "other"))
+    engines.adopt(weights_sha256, SIZE, converted)
+    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", None)
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, SIZE, SIZE, 3)).astype(np.float32)
+    engine = engines.open_engine(network, weights_sha256, pixels, name="onnxruntime")
+    assert engine.difference <= engines.TOLERANCE["fp32"]
+
+
 @pytest.mark.parametrize("name", engines.ENGINES)
 def test_every_engine_gives_what_keras_gives(name, network, weights_sha256, files):
     if not importlib.util.find_spec(name):

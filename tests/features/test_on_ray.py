@@ -64,9 +64,10 @@ def assert_whole(folder, done, expected):
 
 
 def test_two_actors_give_the_rows_of_the_local_run(cluster, recipe, local, photo_folder, tmp_path):
+    recipe = {**recipe, "engine": "onnxruntime"}
     done = bulk.extract_to(str(photo_folder), str(tmp_path / "to"), place=ON_RAY, rows_a_shard=8, **recipe)
     assert_whole(tmp_path / "to", done, local)
-    assert len(done.workers) == 2
+    assert (len(done.workers), done.engine) == (2, "onnxruntime")
 
 
 def test_a_killed_actor_is_made_again(cluster, recipe, local, photo_folder, tmp_path):
@@ -176,6 +177,20 @@ def test_a_killed_actor_at_several_moments(shards, cluster, recipe, local, photo
     when(to, shards, kill_an_actor)
     done = bulk.extract_to(str(photo_folder), str(to), place=ON_RAY, rows_a_shard=2, **recipe)
     assert_whole(to, done, local)
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_the_cluster_is_one_line(cluster, recipe, photo_folder, small_disk, capfd):
+    from tlkeras.cli.main import main
+
+    assert main(["extract", str(photo_folder), *options(recipe, small_disk / "to")]) == 2
+    shown = capfd.readouterr()
+    (line,) = [words for words in shown.err.strip().splitlines() if words]
+    assert "No space left on device" in line
+    assert "Free some space" in line
+    assert shown.out == ""
+    assert 0 < len(shards_in(small_disk / "to")) < 31
+    assert not (small_disk / "to" / "features.json").exists()
 
 
 @pytest.mark.parametrize(

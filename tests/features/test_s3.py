@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
+from tests.clusters import two_nodes
 from tests.features.test_bulk import assert_equal, images_of
 from tlkeras.cli.main import main
+from tlkeras.cluster import Place
 from tlkeras.errors import StorageError
 from tlkeras.features import bulk
 from tlkeras.features.shards import ShardSet
@@ -40,9 +42,14 @@ def bucket(monkeypatch):
     server.stop()
 
 
-def test_from_s3_to_s3(bucket, recipe, local, photo_folder):
+@pytest.fixture
+def filled(bucket, photo_folder):
     for path, label in images_of(photo_folder):
         bucket.pipe_file(f"photos/set/{label}/{path.name}", path.read_bytes())
+    return bucket
+
+
+def test_from_s3_to_s3(filled, recipe, local):
     done = bulk.extract_to("s3://photos/set", "s3://photos/out", rows_a_shard=20, **recipe)
     assert (done.images, done.rejected, done.computed) == (62, 2, 4)
     found = ShardSet("s3://photos/out")
@@ -50,6 +57,29 @@ def test_from_s3_to_s3(bucket, recipe, local, photo_folder):
     assert sorted(found.columns(["label"])["label"]) == ["blue"] * 31 + ["orange"] * 31
     again = bulk.extract_to("s3://photos/set", "s3://photos/out", rows_a_shard=20, **recipe)
     assert (again.computed, again.reused) == (0, 4)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Machines that know neither the endpoint nor the keys."""
+    with two_nodes() as (started, _):
+        yield started
+
+
+@pytest.mark.slow
+def test_workers_on_a_cluster_get_the_credentials_that_are_named(cluster, filled, recipe, local, capfd):
+    service = ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED", "AWS_DEFAULT_REGION")
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    place = Place("auto", 2, (*service, *keys))
+    done = bulk.extract_to("s3://photos/set", "s3://photos/out", rows_a_shard=8, place=place, **recipe)
+    assert (done.images, done.rejected, done.computed, len(done.workers)) == (62, 2, 8, 2)
+    assert_equal(ShardSet("s3://photos/out"), local)
+    command = ["extract", "s3://photos/set", "--to", "s3://photos/other", "--backbone", "tlkeras_tiny", "--on", "auto"]
+    assert main([*command, *(f"--env={name}" for name in service)]) == 2
+    (line,) = [words for words in capfd.readouterr().err.strip().splitlines() if words]
+    assert "refuses the credentials" in line
+    assert "--env NAME" in line
+    assert not filled.exists("photos/other/features.json")
 
 
 class Forbidding(http.server.BaseHTTPRequestHandler):

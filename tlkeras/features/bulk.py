@@ -20,7 +20,7 @@ from tlkeras.errors import ConfigError
 from tlkeras.features.engines import prepare
 from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
-from tlkeras.features.worker import Done, Job, Worker, weights_of
+from tlkeras.features.worker import Done, Job, Parcel, Worker, weights_of
 from tlkeras.images.resize import check_fit
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
@@ -32,7 +32,7 @@ class Bulk:
 
     images: rows in all, rejected ones included. computed, reused: shards that were made now and found finished.
     first_seconds: until every worker had made its first shard, start-up included; images_a_second: from then on,
-    0 where that was the end.
+    0 where that was the end. busy: the share of that time, 0..1, in which a worker had a shard at hand.
     workers: of each process that computed, images, peak memory (MB), seconds, and images and seconds of processor time
     after its first shard.
     """
@@ -47,6 +47,7 @@ class Bulk:
     seconds: float
     first_seconds: float
     images_a_second: float
+    busy: float
     workers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -197,6 +198,7 @@ def _run(
         seconds=round(time.perf_counter() - started, 3),
         first_seconds=round(tally.first, 3),
         images_a_second=round(tally.rate, 2),
+        busy=round(tally.busy, 3),
         workers=tally.workers,
     )
 
@@ -209,14 +211,15 @@ def _computing(
     todo: list[tuple[int, str, Work]],
     place: Place,
 ) -> Iterator[Iterator[Done]]:
+    converted = prepare(network, job.space["weights_sha256"], name=job.engine)
     if place.on == LOCAL:
-        prepare(network, job.space["weights_sha256"], name=job.engine)
         yield _here(job, weights, todo)
         return
     from tlkeras.features.on_ray import run_on_ray
 
+    parcel = Parcel(weights, converted.read_bytes() if converted else None)
     with connected(place.on, place.env) as ray:
-        yield run_on_ray(ray, replace(job, threads=1, readers=1), weights, todo, place.actors)
+        yield run_on_ray(ray, replace(job, threads=1, readers=1), parcel, todo, place.actors)
 
 
 def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[Done]:
@@ -237,11 +240,11 @@ class _Tally:
         self.started = started
         self.engine: str | None = None
         self.workers: dict[str, dict[str, float]] = {}
-        self._events: list[tuple[float, str, int]] = []
+        self._events: list[tuple[float, str, int, float]] = []
 
     def note(self, done: Done) -> None:
         """A piece is finished."""
-        self._events.append((time.perf_counter() - self.started, done.worker, done.shard.rows))
+        self._events.append((time.perf_counter() - self.started, done.worker, done.shard.rows, done.seconds))
         self.engine = self.engine or done.engine or None
         if done.worker not in self.workers:
             # A worker's first piece waits for its engine, and is not counted in what an image costs.
@@ -264,15 +267,22 @@ class _Tally:
     def first(self) -> float:
         """Seconds until every worker had finished its first piece."""
         firsts: dict[str, float] = {}
-        for at, worker, _ in self._events:
+        for at, worker, *_ in self._events:
             firsts.setdefault(worker, at)
         return max(firsts.values(), default=0.0)
 
     @property
     def rate(self) -> float:
         """Images a second from then on; 0 where there were too few pieces to tell."""
-        after = [(at, rows) for at, _, rows in self._events if at > self.first]
+        after = [(at, rows) for at, _, rows, _ in self._events if at > self.first]
         return sum(rows for _, rows in after) / (after[-1][0] - self.first) if after else 0.0
+
+    @property
+    def busy(self) -> float:
+        """Share of that time in which a worker did not wait for work."""
+        after = [(at, min(seconds, at - self.first)) for at, _, _, seconds in self._events if at > self.first]
+        whole = (after[-1][0] - self.first) * len(self.workers) if after else 0.0
+        return sum(seconds for _, seconds in after) / whole if whole else 0.0
 
 
 def result_of(to: str, kind: str = "features") -> ShardSet:

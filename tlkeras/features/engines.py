@@ -48,15 +48,24 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in ENGINES if importlib.util.find_spec(name))
 
 
-def prepare(network: Any, weights_sha256: str, *, name: str = "auto") -> None:
+def prepare(network: Any, weights_sha256: str, *, name: str = "auto") -> Path | None:
     """Convert a network for the engine that ``open_engine`` will try first, while there are no pixels yet.
 
-    A network that cannot be converted is left to ``open_engine``, which says so.
+    Returns the converted file, or None where that engine needs none. A network that cannot be converted is left to
+    ``open_engine``, which says so.
     """
     candidates = _candidates() if name == "auto" else (name,)
     if candidates[0] in _BUILDERS and candidates[0] in installed():
         with contextlib.suppress(ValueError):
-            _onnx_file(network, weights_sha256)
+            return _onnx_file(network, weights_sha256)
+    return None
+
+
+def adopt(weights_sha256: str, size_px: int, converted: bytes) -> None:
+    """Keep a network that another machine has converted; ``open_engine`` compares it with Keras like its own."""
+    path = _onnx_path(weights_sha256, size_px)
+    if not path.exists():
+        write_bytes(path, converted)
 
 
 def open_engine(
@@ -147,15 +156,19 @@ def _tensorflow(network: Any) -> Run:
 
 def _onnx_file(network: Any, weights_sha256: str) -> Path:
     """The converted network, kept in the cache: conversion takes seconds and is the same every time."""
-    from tlkeras.features.onnx_graph import OPSET, convert
+    from tlkeras.features.onnx_graph import convert
 
-    size_px = network.input_shape[1]
-    name = f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
-    path = cache_root() / "engines" / name
+    path = _onnx_path(weights_sha256, network.input_shape[1])
     if not path.exists():
         function = _traced(network)
         write_bytes(path, convert(function, list(function.input_signature)).SerializeToString())
     return path
+
+
+def _onnx_path(weights_sha256: str, size_px: int) -> Path:
+    from tlkeras.features.onnx_graph import OPSET
+
+    return cache_root() / "engines" / f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
 
 
 def _onnxruntime(network: Any, weights_sha256: str, precision: str, threads: int) -> Run:

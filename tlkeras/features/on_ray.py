@@ -20,7 +20,7 @@ from tlkeras.data.remote import exists, join
 from tlkeras.data.work import Work
 from tlkeras.errors import ClusterError, TlkerasError
 from tlkeras.features.shards import Shard, describe_shard
-from tlkeras.features.worker import Done, Job, Worker, one_thread
+from tlkeras.features.worker import Done, Job, Parcel, Worker, one_thread
 
 # A piece that has ended its actor this often is not tried again: it would do so for ever.
 ATTEMPTS = 5
@@ -33,14 +33,14 @@ POLL_SECONDS = 1.0
 class ShardActor:
     """The actor: a worker with one thread, since there are as many actors as cores."""
 
-    def __init__(self, job: Job, weights: Any, attempts: Any) -> None:
+    def __init__(self, job: Job, parcel: Any, attempts: Any) -> None:
         import ray
 
         one_thread()
         self.job = job
         self.attempts = attempts
-        values = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
-        self.worker = Worker(job, values)
+        sent = ray.get(parcel) if isinstance(parcel, ray.ObjectRef) else parcel
+        self.worker = Worker(job, sent.weights, sent.converted)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Compute the pieces of one batch; errors of ours come back as rows, one line each, not as tracebacks."""
@@ -98,7 +98,7 @@ def peak_megabytes() -> float:
 
 
 def run_on_ray(
-    ray: Any, job: Job, weights: Sequence[np.ndarray], works: Sequence[tuple[int, str, Work]], actors: int | None
+    ray: Any, job: Job, parcel: Parcel, works: Sequence[tuple[int, str, Work]], actors: int | None
 ) -> Iterator[Done]:
     """Compute pieces ``(number, name of the shard, work)`` on a connected cluster; yields them as they are finished.
 
@@ -111,7 +111,7 @@ def run_on_ray(
         raise ClusterError("the cluster has no core for a worker", next_step="Start machines with CPUs.")
     count = min(actors or cores, len(works))
     if ray.util.client.ray.is_connected():
-        yield from _from_afar(ray, job, weights, works, count)
+        yield from _from_afar(ray, job, parcel, works, count)
         return
     import_module("ray.data")
     context = ray.data.DataContext.get_current()
@@ -124,7 +124,7 @@ def run_on_ray(
     attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     results = pieces.map_batches(
         ShardActor,
-        fn_constructor_args=(job, ray.put(list(weights)), attempts),
+        fn_constructor_args=(job, ray.put(parcel), attempts),
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
@@ -143,10 +143,10 @@ class Conductor:
     def __init__(self) -> None:
         self.results: list[Done | TlkerasError] = []
 
-    def run(self, job: Job, weights: list[np.ndarray], works: list[tuple[int, str, Work]], actors: int) -> None:
+    def run(self, job: Job, parcel: Parcel, works: list[tuple[int, str, Work]], actors: int) -> None:
         """Do it all; what is finished can be asked for meanwhile."""
         try:
-            for done in run_on_ray(import_module("ray"), job, weights, works, actors):
+            for done in run_on_ray(import_module("ray"), job, parcel, works, actors):
                 self.results.append(done)
         except TlkerasError as error:
             self.results.append(error)
@@ -157,10 +157,10 @@ class Conductor:
 
 
 def _from_afar(
-    ray: Any, job: Job, weights: Sequence[np.ndarray], works: Sequence[tuple[int, str, Work]], actors: int
+    ray: Any, job: Job, parcel: Parcel, works: Sequence[tuple[int, str, Work]], actors: int
 ) -> Iterator[Done]:
     conductor = ray.remote(Conductor).options(num_cpus=0, max_concurrency=2).remote()
-    ending = conductor.run.remote(job, list(weights), list(works), actors)
+    ending = conductor.run.remote(job, parcel, list(works), actors)
     seen, ended = 0, False
     while not ended:
         ended = bool(ray.wait([ending], timeout=POLL_SECONDS)[0])

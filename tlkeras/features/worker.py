@@ -25,7 +25,7 @@ from tlkeras.data.remote import is_remote, read_image
 from tlkeras.data.verdicts import Content, content_of
 from tlkeras.data.work import Work
 from tlkeras.errors import ImageError, WeightsError
-from tlkeras.features.engines import Engine, open_engine
+from tlkeras.features.engines import Engine, adopt, open_engine
 from tlkeras.features.shards import Rows, Shard, write_shard
 from tlkeras.images.decode import decode
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
@@ -33,6 +33,9 @@ from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 BATCH_SIZE = 32
 # Batches of decoded images that wait at most, for the network or for their turn: 19 MB each at 224 px.
 BATCHES_AHEAD = 3
+
+# Images on which a worker's engine is compared with Keras; TensorFlow keeps the memory that it took for them.
+VERIFIED = 8
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ class Done:
     cpu_seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Parcel:
+    """What is sent to a cluster once for all its workers.
+
+    weights: the network's. converted: the network as an engine takes it; to do that, each worker would need seconds
+    and some 700 MB.
+    """
+
+    weights: list[np.ndarray]
+    converted: bytes | None = None
+
+
 def weights_of(network: Any) -> list[np.ndarray]:
     """The weights of a network in order, to be sent to workers."""
     return [np.asarray(variable.numpy()) for variable in network.weights]
@@ -77,16 +92,20 @@ def weights_of(network: Any) -> list[np.ndarray]:
 class Worker:
     """Turns work into shards. ``weights``: of the backbone, or of the whole classifier for predictions.
 
+    ``converted``: see ``Parcel``.
+
     Raises: WeightsError when the network here is not the one that was sent.
     """
 
-    def __init__(self, job: Job, weights: list[np.ndarray]) -> None:
+    def __init__(self, job: Job, weights: list[np.ndarray], converted: bytes | None = None) -> None:
         import tensorflow as tf
 
         from tlkeras.images.graph import fit_to_square
 
         self.job = job
         space = job.space
+        if converted is not None:
+            adopt(space["weights_sha256"], space["size_px"], converted)
         if job.classifier is None:
             self.network = backbones.build(space["backbone"], "none", size_px=space["size_px"])
         else:
@@ -141,7 +160,7 @@ class Worker:
             self._engine = open_engine(
                 self.backbone,
                 space["weights_sha256"],
-                pixels,
+                pixels[:VERIFIED],
                 name=self.job.engine,
                 precision=space["precision"],
                 threads=self.job.threads,
