@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.adversarial.models import Linear, Masked, Smooth, images, said
-from tlkeras.adversarial import norms
+from tlkeras.adversarial import FGSM, norms
 from tlkeras.adversarial.attacks import METHODS, make
 from tlkeras.adversarial.goals import Goal
 from tlkeras.adversarial.oracle import Oracle
@@ -193,6 +194,30 @@ def test_apgd_is_no_worse_than_pgd_and_the_black_box_no_better():
         budget = {"norm": "l2", "epsilon_255": epsilon_255, "steps": 20}
         assert 0 < fooled("pgd", **budget) <= fooled("apgd-ce", **budget) < 24
     assert fooled("square", epsilon_255=1.0, steps=60) < fooled("pgd", epsilon_255=1.0)
+
+
+@pytest.mark.parametrize(("steps", "epsilons"), [(1, 0.5), (5, 0.5), (25, 0.5), (50, 1.0), (100, 2.0), (1000, 2.0)])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_first_step_of_apgd_is_the_papers_from_100_steps_on(norm, steps, epsilons):
+    attack = make("apgd-ce", norm=norm, epsilon_255=3.0, steps=steps)
+    assert attack.first_length_255 == pytest.approx(3.0 * epsilons)
+
+
+def test_of_several_ends_the_strongest_counts():
+    oracle = Oracle(Smooth(seed=5))
+    pixels = images(6, seed=9)
+    goal = Goal(said(oracle.model, pixels))
+    strong = make("pgd", epsilon_255=16.0).run(oracle, pixels, goal)
+    assert strong.success.any()
+
+    class Recalls(FGSM):
+        def ends(self, state):
+            return (*super().ends(state), tf.constant(strong.adversarial, tf.float32), state["pixels"])
+
+    # Nothing succeeds on the way: its one step goes nowhere.
+    found = Recalls(epsilon_255=16.0, step_255=1e-6).run(oracle, pixels, goal)
+    np.testing.assert_array_equal(found.success, strong.success)
+    np.testing.assert_array_equal(found.adversarial[strong.success], strong.adversarial[strong.success])
 
 
 def test_another_seed_starts_elsewhere():

@@ -99,5 +99,19 @@ def test_the_folded_network_has_the_same_statistics():
     np.testing.assert_allclose(value, distance_of(network, pixels), rtol=1e-3)
 
 
+def test_of_every_three_normalisations_the_narrowest_is_looked_at():
+    network = backbones.build("mobilenet_v2_0.35", "none", size_px=32)
+    names = strange_statistics(network, one_of=3).names
+    assert names[:2] == ("expanded_conv_project_BN", "block_1_project_BN")
+    assert all("project" in name for name in names[:-1])  # the last of them has no two others beside it
+    whole = strange_statistics(network)
+    assert len(names) == -(-len(whole.names) // 3)
+    # What is known of a layer goes with it.
+    at = whole.names.index(names[1])
+    part = strange_statistics(network, one_of=3)
+    np.testing.assert_array_equal(part.means[1], whole.means[at])
+    np.testing.assert_array_equal(part.spreads[1], whole.spreads[at])
+
+
 def test_a_network_without_batch_normalisation_has_no_statistics():
     assert strange_statistics(backbones.build("vgg16", "none", size_px=32)) is None

@@ -40,6 +40,20 @@ def test_white_spectra_become_images_of_size_one_with_falling_amplitudes():
         assert np.fft.irfft2(spectrum, (64, 64)).std() == pytest.approx(1, rel=0.5)
 
 
+def test_a_spectrum_becomes_the_image_that_numpy_makes_of_it():
+    held = Fourier(decay=1.5, contrast=2.0)
+    numbers = held.start([3, 4], 16) * 50
+    weighted = numbers.numpy() * spectrum_scale(16, 1.5)
+    axes = np.fft.irfft2(weighted[:, 0] + 1j * weighted[:, 1], (16, 16))
+    red = axes[:, 0] * 0.26 + axes[:, 1] * 0.09 + axes[:, 2] * 0.02
+    green = axes[:, 0] * 0.27 - axes[:, 2] * 0.05
+    share = (held.image(numbers).numpy() - held.low_255) / (held.high_255 - held.low_255)
+    colours = np.log(share / (1 - share))
+    unit = 2.0 / np.linalg.norm([0.26, 0.27, 0.27])
+    np.testing.assert_allclose(colours[..., 0], unit * red, atol=2e-4)
+    np.testing.assert_allclose(colours[..., 1], unit * green, atol=2e-4)
+
+
 def test_colours_vary_most_in_light_as_photos_do():
     held = Fourier(noise=0.3)
     image = held.image(held.start(range(8), 32)).numpy()

@@ -20,6 +20,9 @@ from tlkeras.adversarial.oracle import Oracle
 _MOMENTUM = 0.75
 _IMPROVED_SHARE = 0.75
 _FIRST_CHECKPOINT, _SHORTER, _SHORTEST = 0.22, 0.03, 0.06
+# The first step in units of epsilon, and over how many steps the paper takes it; below half an epsilon few steps
+# would not cross the ball.
+_FIRST_LENGTH, _STEPS_OF_THE_PAPER, _SHORTEST_FIRST_LENGTH = 2.0, 100, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,9 @@ class APGD(Attack):
     """APGD (Croce & Hein 2020, "Reliable Evaluation of Adversarial Robustness with an Ensemble of … Attacks").
 
     With loss "ce" it is APGD-CE; "dlr" (see ``APGDDLR``) and "margin" work as well.
+
+    One thing is not as in the paper: with fewer than its 100 steps the first step is shorter than 2 epsilon (see
+    ``first_length_255``).
     """
 
     loss: str = "ce"
@@ -48,6 +54,16 @@ class APGD(Attack):
             at += gap
         return tuple(sorted(set(found)))
 
+    @property
+    def first_length_255(self) -> float:
+        """The length of the first step in pixel units: 2 epsilon from 100 steps on, in proportion below, at least ½.
+
+        A length is halved at checkpoints only, and those stand at shares of all steps: from 2 epsilon down to what
+        pays takes more than half of them, however few there are. Ten steps would be spent before it is found.
+        """
+        share = _FIRST_LENGTH * self.steps / _STEPS_OF_THE_PAPER
+        return self.radius_255 * min(_FIRST_LENGTH, max(share, _SHORTEST_FIRST_LENGTH))
+
     def start(self, oracle: Oracle, batch: Batch) -> State:
         """A random place in the ball, and empty notes of the best place so far."""
         del oracle
@@ -63,11 +79,15 @@ class APGD(Attack):
             "best_gradient": tf.zeros_like(pixels),
             "best_loss": nothing,
             "last_loss": tf.fill([count], np.inf),  # the first evaluation improves on nothing
-            "length": tf.fill([count], 2.0 * self.radius_255),
+            "length": tf.fill([count], self.first_length_255),
             "improved": zero,  # steps since the last checkpoint that raised the loss
             "length_was_halved": tf.ones([count], tf.bool),
             "best_at_checkpoint": nothing,
         }
+
+    def ends(self, state: State) -> tuple[Tensor, ...]:
+        """Where it stands, and the best place that it has seen: momentum may have gone past it."""
+        return state["pixels"], state["best_pixels"]
 
     def step(self, oracle: Oracle, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """Evaluate, halve the length where it no longer pays, and move with momentum."""

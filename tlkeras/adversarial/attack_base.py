@@ -141,6 +141,10 @@ class Attack(ABC):
     def step(self, oracle: Oracle, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """One step: the logits at ``state["pixels"]``, and the next state, which the base projects into the ball."""
 
+    def ends(self, state: State) -> tuple[Tensor, ...]:
+        """Pixels that may be the strongest at the end, float32 ``[n, H, W, 3]`` each; rounded, the best one counts."""
+        return (state["pixels"],)
+
     def run(
         self,
         oracle: Oracle,
@@ -201,11 +205,11 @@ class Attack(ABC):
             if not staying.all():
                 chosen = np.flatnonzero(staying)
                 rows, batch = rows[chosen], batch.of(chosen)
-                pixels = tf.gather(pixels, chosen)
                 state = {name: tf.gather(value, chosen) for name, value in state.items()}
             if not len(rows):
                 return
-        self._finish(oracle, batch, rows, pixels if self.stop_early else kept.pixels, originals, best, margins)
+        for pixels in self.ends(state) if self.stop_early else (kept.pixels,):
+            self._finish(oracle, batch, rows, pixels, originals, best, margins)
 
     def _bounded(self, state: State, batch: Batch) -> State:
         pixels = norms.project(state["pixels"], batch.original, self.norm, self.budget_255)
@@ -243,7 +247,7 @@ class Attack(ABC):
         best: Found,
         margins: np.ndarray,
     ) -> None:
-        """Round and score what is left at the end; the strongest of all restarts is kept."""
+        """Round and score what is left at the end; the strongest of all ends and restarts is kept."""
         rounded = self.rounded(oracle, np.asarray(pixels), originals[rows], batch.goal)
         scores = np.asarray(oracle.logits(rounded.astype(np.float32)))
         margin = batch.goal.margin(scores)

