@@ -75,6 +75,9 @@ def train(
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")] = 0.99,
     soup: Annotated[int, typer.Option(help="How many best epochs are averaged; 0 for none.")] = 3,
     patience: Annotated[int, typer.Option(help="Epochs without a better validation before it stops; 0: never.")] = 5,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Train what won once more, on the validation photos too.")
+    ] = True,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
     augment: Annotated[str, typer.Option(help="Changes of the photos: off, light, strong, or auto.")] = "auto",
     batch_statistics: Annotated[
@@ -131,6 +134,7 @@ def train(
             ema=ema,
             soup=soup,
             patience=patience,
+            refit=refit,
             batch_size=batch_size,
             augment=augment,
             batch_statistics=batch_statistics,

@@ -34,6 +34,7 @@ class FineTuneConfig:
     ema: decay per step of the averaged weights, 0 for none. soup: of how many best epochs the weights are averaged
     (Wortsman et al. 2022), 0 or 1 for none.
     patience: epochs without a better validation log loss before it stops; 0 for never.
+    refit: train once more, on train and validation photos together, what won on validation.
     batch_size: images a step, all devices together.
     augment: ``off``, ``light``, ``strong``, or ``auto``: by the number of training photos.
     batch_statistics: let batch normalisation use and update the statistics of each batch; off, it uses the
@@ -60,6 +61,7 @@ class FineTuneConfig:
     ema: float = 0.99
     soup: int = 3
     patience: int = 5
+    refit: bool = True
     batch_size: int = 32
     augment: str = "auto"
     batch_statistics: bool = False

@@ -170,7 +170,9 @@ def starting_point(fitted: Fitted, seed: int) -> Start:
     return Start(
         described=fitted.frozen.config,
         weights=tuple(variable.numpy() for variable in (*backbone.weights, *head.weights)),
+        refit_weights=tuple(variable.numpy() for variable in (*backbone.weights, *fitted.head.model.weights)),
         **photos,
+        strength=fitted.head.description.get("strength"),
         frozen_logits=logits_on_validation(fitted.head, images, fitted.audit.groups, features, seed=seed),
         seed=seed,
     )
