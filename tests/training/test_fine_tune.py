@@ -246,7 +246,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkey
     assert result.stopped == NOT_FINITE
     (line,) = [line for line in listener.lines if "not finite" in line]
     assert "what epoch 1 left is used" in line
-    assert "--learning-rate below 0.0005" in line
+    assert "--learning-rate below 0.0003" in line
     assert not result.kept_frozen
     assert np.isfinite(result.logits).all()
     assert len(result.history) == 1

@@ -62,9 +62,9 @@ def train(
         bool, typer.Option("--gradual", help="Unfreeze one block an epoch, the last one first.")
     ] = False,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest rate, of head and last block; default 0.0005 for adamw, 0.01 for sgd.")
+        float | None, typer.Option(help="Highest rate, of head and last block; default 0.0003 for adamw, 0.01 for sgd.")
     ] = None,
-    rate_decay: Annotated[float, typer.Option(help="Each block's rate over that of the block behind it.")] = 0.6,
+    rate_decay: Annotated[float, typer.Option(help="Each block's rate over that of the block behind it.")] = 0.8,
     schedule: Annotated[str, typer.Option(help="Rate after the warm-up: cosine or constant.")] = "cosine",
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
     optimiser: Annotated[str, typer.Option(help="adamw, or sgd (with Nesterov momentum).")] = "adamw",
