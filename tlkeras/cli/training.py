@@ -73,7 +73,7 @@ def train(
     clip_norm: Annotated[float, typer.Option(help="Longest gradient; 0 for no limit.")] = 1.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of the target that all classes get alike.")] = 0.05,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")] = 0.99,
-    soup: Annotated[int, typer.Option(help="How many best epochs are averaged; 0 for none.")] = 3,
+    soup: Annotated[int, typer.Option(help="With --no-refit: how many best epochs are averaged; 0 for none.")] = 3,
     patience: Annotated[int, typer.Option(help="Epochs without a better validation before it stops; 0: never.")] = 5,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Train what won once more, on the validation photos too.")

@@ -32,7 +32,7 @@ class FineTuneConfig:
     clip_norm: longest gradient, all weights together; 0 for no limit.
     label_smoothing: share of the target that goes to all classes alike, 0..1.
     ema: decay per step of the averaged weights, 0 for none. soup: of how many best epochs the weights are averaged
-    (Wortsman et al. 2022), 0 or 1 for none.
+    (Wortsman et al. 2022) where nothing is refitted, 0 or 1 for none.
     patience: epochs without a better validation log loss before it stops; 0 for never.
     refit: train once more, on train and validation photos together, what won on validation.
     batch_size: images a step, all devices together.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from tlkeras.training.state import TuningState, load_weights, save_weights
 from tlkeras.training.tuner import Tuner
 
 EARLY, NOT_FINITE = "early", "not finite"
-LAST = "last"
+# Under what the weights after the last epoch are kept.
+LAST = {RAW: "last raw", AVERAGED: "last averaged"}
 # How far a ``blend`` goes from the start to the fine-tuned weights.
 SHARES = (0.25, 0.5, 0.75, 1.0)
 # What stands for a log loss that is no number: JSON has no infinity.
@@ -116,30 +117,32 @@ class Loop:
     def candidates(self) -> dict[str, Pick]:
         """What may win, by name, once ``run`` is done.
 
-        ``best`` epoch, ``averaged`` (EMA, its best epoch), ``soup`` (mean of the best epochs), ``last`` epoch where
-        that is another than the best, and ``blend``: some way from the start to the averaged (or best) weights, with
-        a linear head fitted anew.
+        ``last`` epoch, ``averaged`` (EMA) after it, and ``blend``: some way from the start to the averaged (or last)
+        weights, with a linear head fitted anew. What is not refitted may also be what was best on validation: the
+        ``best`` epoch, the best of the ``averaged`` weights, the ``soup`` (mean of the best epochs). In another course
+        those epochs would be no better than others.
         """
-        raw = [row["epoch"] for row in self.state.kept[RAW]]
-        averaged = [row["epoch"] for row in self.state.kept[AVERAGED]]
-        if not raw:
-            return {}
-        found = {"best": Pick(RAW, (raw[0],))}
-        if averaged:
-            found["averaged"] = Pick(AVERAGED, (averaged[0],))
-        if self.config.soup > 1 and len(raw) > 1:
-            found["soup"] = Pick(RAW, tuple(raw))
         last = len(self.state.history)
-        if raw[0] != last:
-            found["last"] = Pick(RAW, (last,))
+        if not last:
+            return {}
+        found = {"last": Pick(RAW, (last,))}
+        if self.config.ema:
+            found["averaged"] = Pick(AVERAGED, (last,))
+        if not self.config.refit:
+            raw = tuple(row["epoch"] for row in self.state.kept[RAW])
+            found["best"] = Pick(RAW, raw[:1])
+            if self.config.ema:
+                found["averaged"] = Pick(AVERAGED, (self.state.kept[AVERAGED][0]["epoch"],))
+            if self.config.soup > 1 and len(raw) > 1:
+                found["soup"] = Pick(RAW, raw)
         if self.start.strength is not None:
-            end = found.get("averaged", found["best"])
+            end = found.get("averaged", found["last"])
             found |= {f"blend {share:g}": replace(end, share=share, new_head=True) for share in SHARES}
         return found
 
     def weights_of(self, pick: Pick) -> list[np.ndarray]:
         """The weights of one of ``candidates``, or of the pick that this loop was made for."""
-        rows = [*self.state.kept[pick.kind], *(self.state.kept[LAST] if pick.kind == RAW else [])]
+        rows = (*self.state.kept[pick.kind], *self.state.kept[LAST[pick.kind]])
         files = {row["epoch"]: row["file"] for row in rows}
         weights = pick.blend(self.start.weights, [load_weights(self.folder, files[epoch]) for epoch in pick.epochs])
         return self._with_new_head(weights) if pick.new_head else weights
@@ -185,7 +188,7 @@ class Loop:
                 state.kept[kind].append({"epoch": epoch + 1, "file": file})
         self.tuner.set_weights(weights[RAW])
         if self.pick is None:
-            self._judge(epoch, weights[RAW], [log_loss for log_loss, _ in measured.values() if log_loss is not None])
+            self._judge(epoch, weights, [log_loss for log_loss, _ in measured.values() if log_loss is not None])
         state.history.append(
             {
                 "epoch": epoch + 1,
@@ -201,12 +204,13 @@ class Loop:
         )
         state.loss_sum = 0.0
 
-    def _judge(self, epoch: int, weights: Sequence[np.ndarray], log_losses: Sequence[float]) -> None:
+    def _judge(self, epoch: int, weights: Mapping[str, list[np.ndarray]], log_losses: Sequence[float]) -> None:
         """Keep the last weights, and stop when nothing has become better for long."""
         state = self.state
-        kept = [row["file"] for row in state.kept[RAW] if row["epoch"] == epoch + 1]
-        file = kept[0] if kept else save_weights(self.folder, f"{epoch + 1:04d}-{RAW}", weights)
-        state.kept[LAST] = [{"epoch": epoch + 1, "file": file}]
+        for kind, arrays in weights.items():
+            kept = [row["file"] for row in state.kept[kind] if row["epoch"] == epoch + 1]
+            file = kept[0] if kept else save_weights(self.folder, f"{epoch + 1:04d}-{kind}", arrays)
+            state.kept[LAST[kind]] = [{"epoch": epoch + 1, "file": file}]
         best = min(log_losses)
         if state.best_log_loss is None or best < state.best_log_loss:
             state.best_log_loss, state.stale_epochs = best, 0
