@@ -5,7 +5,10 @@
 
 Splits: 30 % test, stratified and seeded, then 15 % validation (cats vs dogs: its own test photos). Everything else is
 the default of `tlkeras train --fine-tune EPOCHS`. With --rows a row is written as soon as it is measured, and rows
-that are there already are not measured again.
+that are there already are not measured again; --data "" measures nothing and prints them.
+
+The last table has a sign test over test photos: one that more of the seeds' delivered networks have right than of the
+frozen ones is better, one that fewer have right is worse. A photo that is in several seeds' tests counts once.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +51,12 @@ def measured(
         )
     tuning = run.fine_tuning()
     assert tuning is not None
+    before, after = (j.probabilities.argmax(axis=1) == j.images.labels for j in (run.frozen_judgement, run.judgement))
+    names = ["/".join(Path(path).parts[-2:]) for path in run.judgement.images.paths]
     return {
-        "train": int((run.fitted.images.splits == "train").sum()),
+        "train": int((run.fitted.images.splits != "test").sum()),
+        "mended": [name for name, was, is_now in zip(names, before, after, strict=True) if is_now and not was],
+        "spoilt": [name for name, was, is_now in zip(names, before, after, strict=True) if was and not is_now],
         **tuning["test"],
         "winner": tuning["contest"]["winner"],
         "reason": tuning["reason"],
@@ -82,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = data_sets(Path(folder))
         for seed in range(chosen.seeds):
-            for name in chosen.data.split(","):
+            for name in filter(None, chosen.data.split(",")):
                 asked = {
                     "data": name,
                     "backbone": chosen.backbone,
@@ -98,7 +106,7 @@ def main() -> None:
                 if chosen.rows:
                     with chosen.rows.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
-    header = ("data", "network", "seed", "train", "test", "frozen", "delivered", "kept", "fine-tuning, s")
+    header = ("data", "network", "seed", "photos", "test", "frozen", "delivered", "kept", "fine-tuning, s")
     table = []
     for row in sorted(rows, key=lambda row: (row["data"], row["backbone"], row["seed"])):
         network = f"{row['backbone']}, {row['size_px']} px"
@@ -112,11 +120,23 @@ def main() -> None:
     for key in dict.fromkeys((row["data"], row["backbone"], row["size_px"]) for row in rows):
         those = [row for row in rows if (row["data"], row["backbone"], row["size_px"]) == key]
         before, after = (100 * np.array([row[who]["accuracy"] for row in those]) for who in ("frozen", "kept"))
+        better, worse, p = sign_test(those)
         means.append(
             (key[0], f"{key[1]}, {key[2]} px", len(those), f"{before.mean():.1f} %", f"{after.mean():.1f} %",
-             f"{(after - before).mean():+.1f}", f"{(after - before).min():+.1f}")
+             f"{(after - before).mean():+.1f}", f"{(after - before).min():+.1f}", f"{better} : {worse}", f"{p:.2g}")
         )  # fmt: skip
-    print_table(("data", "network", "seeds", "frozen", "delivered", "mean gain", "smallest gain"), means)
+    header = ("data", "network", "seeds", "frozen", "delivered", "mean gain", "smallest", "better : worse", "p")
+    print_table(header, means)
+
+
+def sign_test(rows: list[dict[str, Any]]) -> tuple[int, int, float]:
+    """Test photos that are better and worse over all seeds, and the two-sided p of such a difference by chance."""
+    from scipy.stats import binomtest
+
+    net = Counter(name for row in rows for name in row["mended"])
+    net.subtract(name for row in rows for name in row["spoilt"])
+    better, worse = sum(count > 0 for count in net.values()), sum(count < 0 for count in net.values())
+    return better, worse, float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 if __name__ == "__main__":

@@ -34,3 +34,10 @@ def test_a_comparison_makes_photos_square_as_training_does():
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ConfigError):
         TrainConfig("mobilenet_v2", **wrong)
+
+
+def test_a_fit_that_there_is_not_is_told_all_that_there_are():
+    with pytest.raises(ConfigError, match="unknown fit 'strech'; did you mean 'stretch'"):
+        TrainConfig("mobilenet_v2", fit="strech")
+    with pytest.raises(ConfigError, match="known are auto, crop, stretch, pad"):
+        TrainConfig("mobilenet_v2", fit="wide")

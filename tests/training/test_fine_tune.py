@@ -21,11 +21,12 @@ from tlkeras.training.config import TrainConfig
 from tlkeras.training.fine_tune import fine_tune
 from tlkeras.training.fine_tune_config import FineTuneConfig
 from tlkeras.training.fit import fit, starting_point
-from tlkeras.training.loop import NOT_FINITE
+from tlkeras.training.loop import NOT_FINITE, SHARES
+from tlkeras.training.start import Start
 from tlkeras.training.state import TuningState
 from tlkeras.training.tuner import Tuner
 
-TWO_EPOCHS = FineTuneConfig(epochs=2, batch_size=16)  # three steps each
+TWO_EPOCHS = FineTuneConfig(epochs=2, batch_size=16, refit=False)  # three steps each
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +76,13 @@ def test_what_it_tells(start, tuned):
     assert not tuned.kept_frozen
     assert [row["epoch"] for row in tuned.history] == [1, 2]
     assert tuned.steps == 6
+    assert tuned.refit == ()
     assert tuned.history[-1]["blocks"] == 5
     assert tuned.augmentation == "light"
     plain = tuned.to_json()
     assert plain["kept"] == "fine-tuned"
-    assert {"frozen", "best", "averaged", "soup"} <= {row["name"] for row in plain["contest"]["entries"]}
-    assert plain["contest"]["winner"] in ("best", "averaged", "soup", "last")
+    assert {"frozen", "best", "averaged", "soup", "blend 0.5"} <= {row["name"] for row in plain["contest"]["entries"]}
+    assert plain["contest"]["winner"] in ("best", "averaged", "soup", "last", *(f"blend {share:g}" for share in SHARES))
 
 
 def test_the_classifier_is_what_was_judged_and_survives_saving(start, tuned, tmp_path):
@@ -101,6 +103,26 @@ def test_the_same_seed_gives_the_same_weights(start, tuned):
     for one, other in zip(tuned.classifier.network.get_weights(), again.classifier.network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [{**row, "seconds": 0} for row in again.history] == [{**row, "seconds": 0} for row in tuned.history]
+
+
+def test_what_won_is_trained_once_more_on_all_photos(start, tuned, monkeypatch):
+    """The same course, as far as its weights are needed, over train and validation, from the head fitted on both."""
+    drawn = []
+    batches = Start.batches
+    monkeypatch.setattr(Start, "batches", lambda self, *a: (drawn.append(self), batches(self, *a))[1])
+    result = fine_tune(start, replace(TWO_EPOCHS, refit=True), reporter=Silent())
+    # Only what does not depend on the luck of one course can be repeated in another.
+    names = {"frozen", "last", "averaged", *(f"blend {share:g}" for share in SHARES)}
+    assert {entry.name for entry in result.contest.entries} == names
+    first, last = drawn
+    assert len(first.train) == len(start.train)
+    assert len(last.train) == len(start.train) + len(start.validation)
+    assert len(last.validation) == 0
+    frozen = [np.array_equal(a, b) for a, b in zip(first.weights, last.weights, strict=True)]
+    assert frozen == [True] * (len(frozen) - 2) + [False] * 2  # only the head's kernel and bias differ
+    assert [row["log_loss"] for row in result.refit] == [None] * len(result.refit)
+    assert result.steps > tuned.steps
+    assert result.classifier.config.temperature == result.contest.entry(result.contest.winner).temperature
 
 
 class Stopper:
@@ -223,7 +245,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkey
     assert result.stopped == NOT_FINITE
     (line,) = [line for line in listener.lines if "not finite" in line]
     assert "what epoch 1 left is used" in line
-    assert "--learning-rate below 0.0005" in line
+    assert "--learning-rate below 0.0003" in line
     assert not result.kept_frozen
     assert np.isfinite(result.logits).all()
     assert len(result.history) == 1

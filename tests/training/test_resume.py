@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tlkeras.cli.main import main
 from tlkeras.errors import StorageError
 from tlkeras.storage import unfinished
+from tlkeras.training import baseline
 from tlkeras.training.state import STATE_FILE, TuningState, load_weights
 
 
@@ -21,59 +23,74 @@ def command(photo_folder, small_weights):
     return ["train", str(photo_folder), *network, *tuning]
 
 
+def know_nothing(patch):
+    """Say that the frozen classifier knows nothing of validation, so that the fine-tuned one is kept and refitted."""
+    real = baseline.logits_on_validation
+    patch.setattr(baseline, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
+
+
 @pytest.fixture(scope="module")
 def undisturbed(command, tmp_path_factory):
     """A run that was left alone, and its cache, in which the others find their features."""
     folder = tmp_path_factory.mktemp("undisturbed")
     environment = pytest.MonkeyPatch()
     environment.setenv("TLKERAS_CACHE", str(folder / "cache"))
+    know_nothing(environment)
     assert main([*command, "--out", str(folder / "run")]) == 0
     environment.undo()
+    tuning = json.loads((folder / "run" / "fine_tuning.json").read_text())
+    assert tuning["kept"] == "fine-tuned"
+    assert tuning["refit"]
     return folder
 
 
 def figures(run):
     """All that a run says of how good it is; only times may differ."""
     tuning = json.loads((run / "fine_tuning.json").read_text())
-    epochs = [{**row, "seconds": None} for row in tuning["epochs"]]
+    untimed = {name: [{**row, "seconds": None} for row in tuning[name]] for name in ("epochs", "refit")}
     return {
         "metrics": json.loads((run / "metrics.json").read_text()),
         "predictions": (run / "predictions.csv").read_bytes(),
         "weights": (run / "classifier" / "weights.safetensors").read_bytes(),
-        "tuning": {**tuning, "seconds": None, "epochs": epochs},
+        "tuning": {**tuning, "seconds": None, **untimed},
     }
 
 
 # What the process is told to do to itself, so that it happens at that very step however quick the machine is.
 CHILD = """
 import os, sys
+import numpy as np
 from tlkeras.cli.main import main
+from tlkeras.training import baseline
 from tlkeras.training.state import TuningState
 
-step, number, arguments = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-save, sent = TuningState.save, []
+course, step, number, arguments = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+save, real, sent = TuningState.save, baseline.logits_on_validation, []
 
 
-def save_and_die(state, *rest, **options):
-    if step:
-        save(state, *rest, **options)
-    if state.step >= step and not sent:
+def save_and_die(state, folder, arrays):
+    here = course == ("refit" if folder.name == "refit" else "first")
+    if step or not here:
+        save(state, folder, arrays)
+    if here and state.step >= step and not sent:
         sent.append(os.kill(os.getpid(), number))
 
 
 TuningState.save = save_and_die
+baseline.logits_on_validation = lambda *a, **o: np.zeros_like(real(*a, **o))
 sys.exit(main(arguments))
 """
 
 
-def killed(arguments, cache, step, number=signal.SIGKILL):
+def killed(arguments, cache, course, step, number=signal.SIGKILL):
     """Run tlkeras in a process that gets a signal once the state of ``step`` is saved, or for 0 before any is.
 
-    Returns its exit code and what it wrote to standard error.
+    ``course``: ``first``, or ``refit`` for the one over all photos. Returns its exit code and what it wrote to
+    standard error.
     """
     environment = {**os.environ, "TLKERAS_CACHE": str(cache), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(step), str(int(number)), *map(str, arguments)],
+        [sys.executable, "-c", CHILD, course, str(step), str(int(number)), *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,
@@ -84,6 +101,7 @@ def killed(arguments, cache, step, number=signal.SIGKILL):
 
 def resumed_as(undisturbed, out, monkeypatch):
     monkeypatch.setenv("TLKERAS_CACHE", str(undisturbed / "cache"))
+    know_nothing(monkeypatch)
     assert main(["train", "--resume", str(out)]) == 0
     assert figures(out) == figures(undisturbed / "run")
     assert not unfinished(out).exists()
@@ -91,7 +109,7 @@ def resumed_as(undisturbed, out, monkeypatch):
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(command, undisturbed, tmp_path, monkeypatch, capfd):
     out = tmp_path / "run"
-    code, errors = killed([*command, "--out", out], undisturbed / "cache", 2)
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", "first", 2)
     assert code == -signal.SIGKILL, errors
     assert not out.exists()
     assert main([*command, "--out", str(out)]) == 2
@@ -106,7 +124,16 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(command, undisturbed, tm
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 5, 6])
 def test_killed_at_any_step(step, command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    code, errors = killed([*command, "--out", out], undisturbed / "cache", step)
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", "first", step)
+    assert code == -signal.SIGKILL, errors
+    resumed_as(undisturbed, out, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_killed_while_what_won_is_refitted(step, command, undisturbed, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", "refit", step)
     assert code == -signal.SIGKILL, errors
     resumed_as(undisturbed, out, monkeypatch)
 
@@ -115,8 +142,8 @@ def test_killed_at_any_step(step, command, undisturbed, tmp_path, monkeypatch):
 def test_killed_again_and_again(command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
     arguments = [*command, "--out", out]
-    for step in (1, 2, 4):
-        code, errors = killed(arguments, undisturbed / "cache", step)
+    for course, step in (("first", 1), ("first", 4), ("refit", 2)):
+        code, errors = killed(arguments, undisturbed / "cache", course, step)
         assert code == -signal.SIGKILL, errors
         arguments = ["train", "--resume", out]
     resumed_as(undisturbed, out, monkeypatch)
@@ -124,9 +151,10 @@ def test_killed_again_and_again(command, undisturbed, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_step_and_says_how_to_go_on(number, command, undisturbed, tmp_path, monkeypatch):
+@pytest.mark.parametrize("course", ["first", "refit"])
+def test_a_signal_finishes_the_step_and_says_how_to_go_on(course, number, command, undisturbed, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    code, errors = killed([*command, "--out", out], undisturbed / "cache", 2, number)
+    code, errors = killed([*command, "--out", out], undisturbed / "cache", course, 2, number)
     assert code == 130
     last = errors.strip().splitlines()[-1]
     assert last.startswith("interrupted after step ")

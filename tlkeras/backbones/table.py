@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from tlkeras.backbones.hashes import FOLDERS, REMOTE_NAMES
 from tlkeras.errors import unknown
+from tlkeras.images.resize import FITS
 
 # How a network wants its pixels, as keras.applications names it. All start from RGB in 0..255.
 CAFFE = "caffe"  # BGR minus the ImageNet mean of each channel
@@ -64,7 +65,12 @@ class Backbone:
     fit: str = "stretch"
 
     def fit_asked(self, fit: str) -> str:
-        """The way of making photos square that is meant by ``fit``: the backbone's own for ``auto``, else itself."""
+        """The way of making photos square that is meant by ``fit``: the backbone's own for ``auto``, else itself.
+
+        Raises: ConfigError for one that there is not.
+        """
+        if fit not in (OWN_FIT, *FITS):
+            raise unknown("fit", fit, (OWN_FIT, *FITS))
         return self.fit if fit == OWN_FIT else fit
 
     @property

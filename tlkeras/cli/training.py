@@ -62,9 +62,9 @@ def train(
         bool, typer.Option("--gradual", help="Unfreeze one block an epoch, the last one first.")
     ] = False,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Highest rate, of head and last block; default 0.0005 for adamw, 0.01 for sgd.")
+        float | None, typer.Option(help="Highest rate, of head and last block; default 0.0003 for adamw, 0.01 for sgd.")
     ] = None,
-    rate_decay: Annotated[float, typer.Option(help="Each block's rate over that of the block behind it.")] = 0.6,
+    rate_decay: Annotated[float, typer.Option(help="Each block's rate over that of the block behind it.")] = 0.8,
     schedule: Annotated[str, typer.Option(help="Rate after the warm-up: cosine or constant.")] = "cosine",
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
     optimiser: Annotated[str, typer.Option(help="adamw, or sgd (with Nesterov momentum).")] = "adamw",
@@ -73,8 +73,11 @@ def train(
     clip_norm: Annotated[float, typer.Option(help="Longest gradient; 0 for no limit.")] = 1.0,
     label_smoothing: Annotated[float, typer.Option(help="Share of the target that all classes get alike.")] = 0.05,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 for none.")] = 0.99,
-    soup: Annotated[int, typer.Option(help="How many best epochs are averaged; 0 for none.")] = 3,
+    soup: Annotated[int, typer.Option(help="With --no-refit: how many best epochs are averaged; 0 for none.")] = 3,
     patience: Annotated[int, typer.Option(help="Epochs without a better validation before it stops; 0: never.")] = 5,
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Train what won once more, on the validation photos too.")
+    ] = True,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 32,
     augment: Annotated[str, typer.Option(help="Changes of the photos: off, light, strong, or auto.")] = "auto",
     batch_statistics: Annotated[
@@ -131,6 +134,7 @@ def train(
             ema=ema,
             soup=soup,
             patience=patience,
+            refit=refit,
             batch_size=batch_size,
             augment=augment,
             batch_statistics=batch_statistics,

@@ -34,18 +34,20 @@ def starting_head(head: Head, images: LabelledImages, features: np.ndarray) -> A
 
 
 def logits_on_validation(
-    head: Head, images: LabelledImages, groups: np.ndarray, features: np.ndarray, *, seed: int
+    head: Head, images: LabelledImages, groups: np.ndarray, features: np.ndarray, *, seed: int, refitted: bool
 ) -> np.ndarray:
     """Logits float32 ``[M, K]`` that the frozen classifier would give validation photos had it not seen them.
 
-    For each fifth of validation a head is fitted on train and the other four fifths. So the frozen classifier is
-    measured with almost all of the photos that it is really fitted on, while the fine-tuned network, which goes into
-    service as it is, is measured after training photos alone: each as it would be used. ``groups`` int ``[N]``:
-    copies, which share a fold.
+    ``refitted=False``: from a head that was fitted on training photos alone. That is fair where either classifier is
+    refitted on all photos once the better one is known.
+    ``refitted=True``: for each fifth of validation a head is fitted on train and the other four fifths. So the frozen
+    classifier is measured with almost all of the photos that it is really fitted on, while a fine-tuned network that
+    goes into service as it is was measured after training photos alone: each as it would be used. ``groups`` int
+    ``[N]``: copies, which share a fold.
     """
     chosen = np.flatnonzero(images.splits == "validation")
-    if not _refitted(head):
-        return head_logits(head.model, features[chosen])
+    if not refitted or not _refitted(head):
+        return head_logits(starting_head(head, images, features), features[chosen])
     train = np.flatnonzero(images.splits == "train")
     rows = np.concatenate([train, chosen])
     rotated = rotate(unit_rows(features[rows]))

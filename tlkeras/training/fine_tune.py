@@ -19,17 +19,23 @@ from tlkeras.training.interruption import Interruption
 from tlkeras.training.loop import Loop
 from tlkeras.training.start import Start
 
+# Within the folder of the state: where that of the second course is kept.
+REFIT_FOLDER = "refit"
+
 
 @dataclass(frozen=True)
 class FineTuning:
     """What came of fine-tuning.
 
     classifier: the fine-tuned one with its temperature, or None where the frozen one is kept.
-    logits: what it says of the validation photos, float32 ``[M, K]``, or None.
+    logits: what it says of the validation photos, float32 ``[M, K]``, or None; where it was refitted, what the network
+    said that had not seen them.
     history: a row for each epoch: ``epoch`` from 1, ``loss`` (training, nats), ``log_loss`` (validation, nats) and
     ``accuracy`` (validation, 0..1), both also as ``averaged_log_loss`` and ``averaged_accuracy`` of the averaged
     weights (None without), ``learning_rate`` of its last step, ``blocks`` that learned, ``seconds``.
     stopped: ``""``, ``early`` (patience) or ``not finite`` (loss). augmentation: the preset's name.
+    refit: rows as in ``history``, of the course over train and validation together, on which nothing is measured.
+    steps, seconds: of both.
     """
 
     classifier: TrainedClassifier | None
@@ -40,6 +46,7 @@ class FineTuning:
     augmentation: str = "off"
     steps: int = 0
     seconds: float = 0.0
+    refit: tuple[dict[str, Any], ...] = ()
 
     @property
     def kept_frozen(self) -> bool:
@@ -57,6 +64,7 @@ class FineTuning:
             "seconds": round(self.seconds, 3),
             "contest": to_json(self.contest),
             "epochs": list(self.history),
+            "refit": list(self.refit),
         }
 
 
@@ -81,28 +89,42 @@ def fine_tune(
         return FineTuning(None, contest(start.frozen_logits, {}, labels), None)
     config = start.settled(config)
     with tempfile.TemporaryDirectory(prefix="tlkeras-") as scratch:
-        loop = Loop(start, config, reporter, folder or Path(scratch))
+        home = folder or Path(scratch)
         # Where nothing can be resumed, nothing is waited for.
-        with Interruption(heeded=folder is not None) as interruption:
+        heeded = folder is not None
+        loop = Loop(start, config, reporter, home)
+        with Interruption(heeded=heeded) as interruption:
             loop.run(interruption, how_to_resume)
-        candidates = loop.candidates()
-        logits = {name: loop.logits_of(weights) for name, weights in candidates.items()}
-    logits = {name: rows for name, rows in logits.items() if np.isfinite(rows).all()}
-    result = contest(start.frozen_logits, logits, labels)
-    classifier = None
-    if result.winner != FROZEN:
-        temperature = result.entry(result.winner).temperature
-        classifier = _classifier(start.described, candidates[result.winner], temperature)
-    return FineTuning(
-        classifier,
-        result,
-        logits.get(result.winner),
-        tuple(loop.state.history),
-        loop.state.stopped,
-        config.augment,
-        loop.state.step,
-        loop.state.seconds,
-    )
+        picks = loop.candidates()
+        weights = {name: loop.weights_of(pick) for name, pick in picks.items()}
+        logits = {name: loop.logits_of(rows) for name, rows in weights.items()}
+        logits = {name: rows for name, rows in logits.items() if np.isfinite(rows).all()}
+        result = contest(start.frozen_logits, logits, labels)
+        found = FineTuning(
+            None,
+            result,
+            logits.get(result.winner),
+            tuple(loop.state.history),
+            loop.state.stopped,
+            config.augment,
+            loop.state.step,
+            loop.state.seconds,
+        )
+        if result.winner == FROZEN:
+            return found
+        kept = weights[result.winner]
+        if config.refit:
+            last = Loop(start.together(), config, reporter, home / REFIT_FOLDER, picks[result.winner])
+            with Interruption(heeded=heeded) as interruption:
+                last.run(interruption, how_to_resume)
+            found = replace(
+                found, refit=tuple(last.state.history), steps=found.steps + last.state.step,
+                seconds=found.seconds + last.state.seconds,
+            )  # fmt: skip
+            if not last.state.stopped:
+                kept = last.weights_of(picks[result.winner])
+    classifier = _classifier(start.described, kept, result.entry(result.winner).temperature)
+    return replace(found, classifier=classifier)
 
 
 def _classifier(described: ClassifierConfig, weights: Sequence[np.ndarray], temperature: float) -> TrainedClassifier:

@@ -12,7 +12,7 @@ SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("auto", "off", "light", "strong")
 ALL = "all"
 # AdamW's step does not depend on the gradient's size, that of SGD does.
-DEFAULT_RATES = {"adamw": 5e-4, "sgd": 1e-2}
+DEFAULT_RATES = {"adamw": 3e-4, "sgd": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class FineTuneConfig:
     unfreeze: how many of the network's last blocks are trained besides the head, ``0`` for the head alone, or
     ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.blocks``).
     gradual: start with the last block and add one an epoch (Howard & Ruder 2018, "ULMFiT").
-    learning_rate: the highest rate, that of the head and of the last block; by default 5e-4 for adamw, 1e-2 for sgd.
+    learning_rate: the highest rate, that of the head and of the last block; by default 3e-4 for adamw, 1e-2 for sgd.
     rate_decay: each block's rate is that of the block behind it times this, 0..1 (discriminative rates).
     schedule: ``cosine`` down to a hundredth, or ``constant``. warmup: share of all steps that the rate takes to rise
     from zero, 0..1.
@@ -32,8 +32,9 @@ class FineTuneConfig:
     clip_norm: longest gradient, all weights together; 0 for no limit.
     label_smoothing: share of the target that goes to all classes alike, 0..1.
     ema: decay per step of the averaged weights, 0 for none. soup: of how many best epochs the weights are averaged
-    (Wortsman et al. 2022), 0 or 1 for none.
+    (Wortsman et al. 2022) where nothing is refitted, 0 or 1 for none.
     patience: epochs without a better validation log loss before it stops; 0 for never.
+    refit: train once more, on train and validation photos together, what won on validation.
     batch_size: images a step, all devices together.
     augment: ``off``, ``light``, ``strong``, or ``auto``: by the number of training photos.
     batch_statistics: let batch normalisation use and update the statistics of each batch; off, it uses the
@@ -49,7 +50,7 @@ class FineTuneConfig:
     unfreeze: int | str = ALL
     gradual: bool = False
     learning_rate: float | None = None
-    rate_decay: float = 0.6
+    rate_decay: float = 0.8
     schedule: str = "cosine"
     warmup: float = 0.1
     optimiser: str = "adamw"
@@ -60,6 +61,7 @@ class FineTuneConfig:
     ema: float = 0.99
     soup: int = 3
     patience: int = 5
+    refit: bool = True
     batch_size: int = 32
     augment: str = "auto"
     batch_statistics: bool = False

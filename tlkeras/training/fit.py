@@ -139,7 +139,7 @@ def _fine_tuned(
     from tlkeras.training.fine_tune import fine_tune
 
     assert config.fine_tune is not None
-    start = starting_point(fitted, config.seed)
+    start = starting_point(fitted, config.seed, refit=config.fine_tune.refit)
     result = fine_tune(start, config.fine_tune, reporter=reporter, folder=folder, how_to_resume=how_to_resume)
     reporter.say(
         f"     kept  {'the frozen' if result.kept_frozen else 'the fine-tuned'} network: {result.contest.reason}"
@@ -155,8 +155,8 @@ def _fine_tuned(
     )
 
 
-def starting_point(fitted: Fitted, seed: int) -> Start:
-    """The frozen classifier as fine-tuning starts from it."""
+def starting_point(fitted: Fitted, seed: int, *, refit: bool = False) -> Start:
+    """The frozen classifier as fine-tuning starts from it; ``refit``: whether the fine-tuned one is refitted too."""
     from tlkeras.training.baseline import logits_on_validation, starting_head
     from tlkeras.training.start import Photos, Start
 
@@ -170,8 +170,12 @@ def starting_point(fitted: Fitted, seed: int) -> Start:
     return Start(
         described=fitted.frozen.config,
         weights=tuple(variable.numpy() for variable in (*backbone.weights, *head.weights)),
+        refit_weights=tuple(variable.numpy() for variable in (*backbone.weights, *fitted.head.model.weights)),
         **photos,
-        frozen_logits=logits_on_validation(fitted.head, images, fitted.audit.groups, features, seed=seed),
+        strength=fitted.head.description.get("strength"),
+        frozen_logits=logits_on_validation(
+            fitted.head, images, fitted.audit.groups, features, seed=seed, refitted=not refit
+        ),
         seed=seed,
     )
 

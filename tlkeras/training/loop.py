@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tlkeras.errors import DataError, InterruptedRunError
+from tlkeras.heads.linear import fit_path, unit_rows
 from tlkeras.progress import Reporter
 from tlkeras.training.contest import log_losses
 from tlkeras.training.fine_tune_config import FineTuneConfig
 from tlkeras.training.interruption import Interruption
+from tlkeras.training.pick import AVERAGED, RAW, Pick
 from tlkeras.training.schedules import ema_decay, rate_at, unfrozen_blocks
 from tlkeras.training.start import Start
 from tlkeras.training.state import TuningState, load_weights, save_weights
 from tlkeras.training.tuner import Tuner
 
 EARLY, NOT_FINITE = "early", "not finite"
+# Under what the weights after the last epoch are kept.
+LAST = {RAW: "last raw", AVERAGED: "last averaged"}
+# How far a ``blend`` goes from the start to the fine-tuned weights.
+SHARES = (0.25, 0.5, 0.75, 1.0)
 # What stands for a log loss that is no number: JSON has no infinity.
 HOPELESS_NATS = 1e9
 
@@ -27,16 +34,23 @@ HOPELESS_NATS = 1e9
 class Loop:
     """Fine-tuning under settled options (``Start.settled``), from the state in ``folder`` where there is one.
 
+    ``pick``: nothing is measured, the course is run as far as the weights of this pick need it, and they are kept.
+
     Raises: DataError when the photos are not those that the state was saved with; ConfigError, ImageError,
     StorageError.
     """
 
-    def __init__(self, start: Start, config: FineTuneConfig, reporter: Reporter, folder: Path) -> None:
+    def __init__(
+        self, start: Start, config: FineTuneConfig, reporter: Reporter, folder: Path, pick: Pick | None = None
+    ) -> None:
         self.config = config
+        self.pick = pick
         self.reporter = reporter
         self.folder = folder
         self.labels = start.validation.labels
-        self.state = TuningState(start.fingerprint(config))
+        self.start = start
+        self._plain: np.ndarray | None = None
+        self.state = TuningState(start.fingerprint(config, pick))
         saved = TuningState.load(folder)
         if saved is not None and saved[0].fingerprint != self.state.fingerprint:
             raise DataError(
@@ -50,7 +64,8 @@ class Loop:
                 variable.assign(value)
         self.batches = start.batches(config, reporter)
         self.validation = start.validation.squares(start.described.size_px, start.described.fit, reporter)
-        self.steps = config.epochs * self.batches.steps_per_epoch
+        self.steps = config.epochs * self.batches.steps_per_epoch  # of the schedule
+        self.stop = self.steps if pick is None else max(pick.epochs) * self.batches.steps_per_epoch
 
     def run(self, interruption: Interruption, how_to_resume: str) -> None:
         """Go on until the last epoch, patience or a loss that is no number ends it.
@@ -58,14 +73,14 @@ class Loop:
         Raises: InterruptedRunError when that was asked for, the state being saved; OutOfMemoryError, StorageError.
         """
         state = self.state
-        if state.stopped or state.step >= self.steps:
+        if state.stopped or state.step >= self.stop:
             return
         if state.step:
-            self.reporter.say(f"   resume  from step {state.step:,} of {self.steps:,}")
+            self.reporter.say(f"   resume  from step {state.step:,} of {self.stop:,}")
         clock = saved = time.perf_counter()
-        batches = self.batches.from_step(state.step, self.steps)
-        with self.reporter.step("fine-tune", "steps") as progress:
-            while state.step < self.steps and not state.stopped:
+        batches = self.batches.from_step(state.step, self.stop)
+        with self.reporter.step("fine-tune" if self.pick is None else "refit", "steps") as progress:
+            while state.step < self.stop and not state.stopped:
                 epoch = state.step // self.batches.steps_per_epoch
                 loss = self.tuner.step(
                     *next(batches),
@@ -78,7 +93,7 @@ class Loop:
                     return
                 state.step += 1
                 state.loss_sum += loss
-                progress(state.step, self.steps)
+                progress(state.step, self.stop)
                 ended = state.step % self.batches.steps_per_epoch == 0
                 if ended:
                     self._end_epoch(epoch)
@@ -91,7 +106,7 @@ class Loop:
                     state.save(self.folder, [variable.numpy() for variable in self.tuner.state])
                     saved = time.perf_counter()
                 if interruption.asked:
-                    words = f"interrupted after step {state.step:,} of {self.steps:,} and saved"
+                    words = f"interrupted after step {state.step:,} of {self.stop:,} and saved"
                     raise InterruptedRunError(words, next_step=how_to_resume)
 
     def logits_of(self, weights: Sequence[np.ndarray]) -> np.ndarray:
@@ -99,26 +114,54 @@ class Loop:
         self.tuner.set_weights(weights)
         return self.tuner.logits(self.validation)
 
-    def candidates(self) -> dict[str, list[np.ndarray]]:
-        """The weights that may win, by name, once ``run`` is done.
+    def candidates(self) -> dict[str, Pick]:
+        """What may win, by name, once ``run`` is done.
 
-        ``best`` epoch, ``averaged`` (EMA, its best epoch), ``soup`` (mean of the best epochs), and ``last`` epoch
-        where that is another than the best.
+        ``last`` epoch, ``averaged`` (EMA) after it, and ``blend``: some way from the start to the averaged (or last)
+        weights, with a linear head fitted anew. What is not refitted may also be what was best on validation: the
+        ``best`` epoch, the best of the ``averaged`` weights, the ``soup`` (mean of the best epochs). In another course
+        those epochs would be no better than others.
         """
-        state = self.state
-        raw = [load_weights(self.folder, row["file"]) for row in state.kept["raw"]]
-        if not raw:
+        last = len(self.state.history)
+        if not last:
             return {}
-        found = {"best": raw[0]}
-        if state.kept["averaged"]:
-            found["averaged"] = load_weights(self.folder, state.kept["averaged"][0]["file"])
-        if self.config.soup > 1 and len(raw) > 1:
-            found["soup"] = [_mean(parts) for parts in zip(*raw, strict=True)]
-        saved = TuningState.load(self.folder)
-        if saved is not None and state.stopped != NOT_FINITE and state.kept["raw"][0]["epoch"] != len(state.history):
-            arrays = {id(variable): array for variable, array in zip(self.tuner.state, saved[1], strict=True)}
-            found["last"] = [arrays[id(variable)] for variable in self.tuner.network.weights]
+        found = {"last": Pick(RAW, (last,))}
+        if self.config.ema:
+            found["averaged"] = Pick(AVERAGED, (last,))
+        if not self.config.refit:
+            raw = tuple(row["epoch"] for row in self.state.kept[RAW])
+            found["best"] = Pick(RAW, raw[:1])
+            if self.config.ema:
+                found["averaged"] = Pick(AVERAGED, (self.state.kept[AVERAGED][0]["epoch"],))
+            if self.config.soup > 1 and len(raw) > 1:
+                found["soup"] = Pick(RAW, raw)
+        if self.start.strength is not None:
+            end = found.get("averaged", found["last"])
+            found |= {f"blend {share:g}": replace(end, share=share, new_head=True) for share in SHARES}
         return found
+
+    def weights_of(self, pick: Pick) -> list[np.ndarray]:
+        """The weights of one of ``candidates``, or of the pick that this loop was made for."""
+        rows = (*self.state.kept[pick.kind], *self.state.kept[LAST[pick.kind]])
+        files = {row["epoch"]: row["file"] for row in rows}
+        weights = pick.blend(self.start.weights, [load_weights(self.folder, files[epoch]) for epoch in pick.epochs])
+        return self._with_new_head(weights) if pick.new_head else weights
+
+    def _with_new_head(self, weights: list[np.ndarray]) -> list[np.ndarray]:
+        """The same with a linear head that is fitted to the training photos as the frozen classifier's was.
+
+        It costs one pass over the photos without changes. The weights half way were never trained together; the head
+        half way between both ends does not fit their features, while one that is fitted to them often beats either.
+        """
+        start = self.start
+        assert start.strength is not None
+        if self._plain is None:
+            self._plain = start.train.squares(start.described.size_px, start.described.fit, self.reporter)
+        self.tuner.set_weights(weights)
+        features = unit_rows(self.tuner.features(self._plain))
+        classes = len(start.described.class_names)
+        head = fit_path(features, start.train.labels, classes, strengths=(start.strength,)).heads[0]
+        return [*weights[:-2], head.weights, head.bias]
 
     def _not_finite(self, epoch: int) -> None:
         """The weights are spoilt; what was kept after earlier epochs is not."""
@@ -131,33 +174,49 @@ class Loop:
 
     def _end_epoch(self, epoch: int) -> None:
         state, config = self.state, self.config
-        raw = self.tuner.weights
-        measured: dict[str, tuple[float, float]] = {}
-        for kind, weights in (("averaged", self.tuner.averages if config.ema else None), ("raw", raw)):
-            if weights is not None:
-                measured[kind] = self._measured(self.logits_of(weights))
-                self._keep(kind, epoch + 1, measured[kind][0], weights)
-        best = min(log_loss for log_loss, _ in measured.values())
-        if state.best_log_loss is None or best < state.best_log_loss:
-            state.best_log_loss, state.stale_epochs = best, 0
-        else:
-            state.stale_epochs += 1
-        averaged = measured.get("averaged", (None, None))
+        weights = {RAW: self.tuner.weights}
+        if config.ema:
+            weights[AVERAGED] = self.tuner.averages
+        measured: dict[str, tuple[float | None, float | None]] = {}
+        for kind in (AVERAGED, RAW):
+            measured[kind] = (None, None)
+            if kind in weights and self.pick is None:
+                measured[kind] = log_loss, _ = self._measured(self.logits_of(weights[kind]))
+                self._keep(kind, epoch + 1, log_loss, weights[kind])
+            elif self.pick is not None and kind == self.pick.kind and epoch + 1 in self.pick.epochs:
+                file = save_weights(self.folder, f"{epoch + 1:04d}-{kind}", weights[kind])
+                state.kept[kind].append({"epoch": epoch + 1, "file": file})
+        self.tuner.set_weights(weights[RAW])
+        if self.pick is None:
+            self._judge(epoch, weights, [log_loss for log_loss, _ in measured.values() if log_loss is not None])
         state.history.append(
             {
                 "epoch": epoch + 1,
                 "loss": state.loss_sum / self.batches.steps_per_epoch,
-                "log_loss": measured["raw"][0],
-                "accuracy": measured["raw"][1],
-                "averaged_log_loss": averaged[0],
-                "averaged_accuracy": averaged[1],
+                "log_loss": measured[RAW][0],
+                "accuracy": measured[RAW][1],
+                "averaged_log_loss": measured[AVERAGED][0],
+                "averaged_accuracy": measured[AVERAGED][1],
                 "learning_rate": rate_at(state.step - 1, self.steps, config),
                 "blocks": unfrozen_blocks(epoch, self.tuner.block_count, config),
                 "seconds": 0.0,
             }
         )
         state.loss_sum = 0.0
-        if config.patience and state.stale_epochs >= config.patience:
+
+    def _judge(self, epoch: int, weights: Mapping[str, list[np.ndarray]], log_losses: Sequence[float]) -> None:
+        """Keep the last weights, and stop when nothing has become better for long."""
+        state = self.state
+        for kind, arrays in weights.items():
+            kept = [row["file"] for row in state.kept[kind] if row["epoch"] == epoch + 1]
+            file = kept[0] if kept else save_weights(self.folder, f"{epoch + 1:04d}-{kind}", arrays)
+            state.kept[LAST[kind]] = [{"epoch": epoch + 1, "file": file}]
+        best = min(log_losses)
+        if state.best_log_loss is None or best < state.best_log_loss:
+            state.best_log_loss, state.stale_epochs = best, 0
+        else:
+            state.stale_epochs += 1
+        if self.config.patience and state.stale_epochs >= self.config.patience:
             state.stopped = EARLY
 
     def _measured(self, logits: np.ndarray) -> tuple[float, float]:
@@ -168,15 +227,8 @@ class Loop:
     def _keep(self, kind: str, epoch: int, log_loss: float, weights: Sequence[np.ndarray]) -> None:
         """Keep an epoch's weights while they are among the best of their kind, the earliest of equals first."""
         rows = [*self.state.kept[kind], {"epoch": epoch, "log_loss": log_loss, "file": ""}]
-        most = max(self.config.soup, 1) if kind == "raw" else 1
+        most = max(self.config.soup, 1) if kind == RAW else 1
         ranked = sorted(rows, key=lambda row: row["log_loss"])[:most]
         for row in ranked:
             row["file"] = row["file"] or save_weights(self.folder, f"{epoch:04d}-{kind}", weights)
         self.state.kept[kind] = ranked
-
-
-def _mean(parts: Sequence[np.ndarray]) -> np.ndarray:
-    # What is the same in all stays as it is: the mean of equals may be rounded.
-    if all(np.array_equal(parts[0], part) for part in parts[1:]):
-        return parts[0]
-    return np.asarray(np.mean(np.stack(parts), axis=0, dtype=np.float64), parts[0].dtype)

@@ -16,6 +16,7 @@ from tlkeras.trained import ClassifierConfig
 from tlkeras.training.augment import PRESETS, preset
 from tlkeras.training.batches import Batches, kept_side_px
 from tlkeras.training.fine_tune_config import FineTuneConfig
+from tlkeras.training.pick import Pick
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Start:
     """Where fine-tuning begins.
 
     described, weights: the classifier and its network's weights in their order, the head fitted on ``train`` alone.
+    refit_weights: the same with the frozen classifier's own head, which may have seen validation.
+    strength: L2 strength of the frozen classifier's linear head; None where its head is another.
     frozen_logits: float32 ``[M, K]``, what the frozen classifier says of the M validation photos, not having seen them.
     seed: decides order and changes of photos.
     """
 
     described: ClassifierConfig
     weights: tuple[np.ndarray, ...]
+    refit_weights: tuple[np.ndarray, ...]
+    strength: float | None
     train: Photos
     validation: Photos
     frozen_logits: np.ndarray
@@ -78,8 +83,23 @@ class Start:
             self.seed,
         )
 
-    def fingerprint(self, config: FineTuneConfig) -> str:
-        """A hash of all that a state belongs to: photos, labels, splits, network and settled options."""
+    def together(self) -> Start:
+        """The same with all photos in training and none in validation, from the head that was fitted on all."""
+        both = (self.train, self.validation)
+        return replace(
+            self,
+            weights=self.refit_weights,
+            train=Photos(
+                tuple(verdict for photos in both for verdict in photos.verdicts),
+                np.concatenate([photos.labels for photos in both]),
+            ),
+            validation=Photos((), self.validation.labels[:0]),
+            frozen_logits=self.frozen_logits[:0],
+        )
+
+    def fingerprint(self, config: FineTuneConfig, pick: Pick | None = None) -> str:
+        """A hash of all that a state belongs to: photos, labels, splits, network, settled options and pick."""
         options: list[Any] = [asdict(config), self.described.backbone_sha256, self.described.class_names, self.seed]
+        options.append(None if pick is None else pick.to_json())
         photos = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
         return hashlib.sha256(f"{photos} {json.dumps(options)}".encode()).hexdigest()

@@ -25,7 +25,7 @@ class TuningState:
     fingerprint: of the photos, their labels and splits, and of the options. step: how many are done, through all
     epochs. loss_sum: of the steps of the epoch that is running. seconds: of work so far.
     history: a row for each finished epoch. best_log_loss: on validation; stale_epochs: how many since then.
-    kept: files of epochs' weights with their log losses, by what they are kept for.
+    kept: files of epochs' weights, by what they are kept for: the best and the last ones.
     stopped: ``""`` while it runs or when it came to its end, ``early`` (patience), ``not finite`` (loss).
     """
 
@@ -36,7 +36,9 @@ class TuningState:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_log_loss: float | None = None
     stale_epochs: int = 0
-    kept: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"raw": [], "averaged": []})
+    kept: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {"raw": [], "averaged": [], "last raw": [], "last averaged": []}
+    )
     stopped: str = ""
 
     def save(self, folder: Path, arrays: Sequence[np.ndarray]) -> None:

@@ -72,6 +72,12 @@ class Tuner:
             lambda pixels: tf.cast(self.network(pixels, training=False), tf.float32),
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32)],
         )
+        self._features = tf.function(
+            lambda pixels: tf.cast(
+                features_of(lambda view: self._backbone(view, training=False), pixels, described.mirror), tf.float32
+            ),
+            input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32)],
+        )
 
     @property
     def block_count(self) -> int:
@@ -120,11 +126,11 @@ class Tuner:
 
     def logits(self, squares: np.ndarray) -> np.ndarray:
         """Logits float32 ``[N, K]`` of squares ``[N, S, S, 3]`` in 0..255, with the weights of now."""
-        parts = [
-            self._forward(np.asarray(squares[at : at + EVALUATION_BATCH], np.float32)).numpy()
-            for at in range(0, len(squares), EVALUATION_BATCH)
-        ]
-        return np.concatenate(parts)
+        return _in_batches(self._forward, squares)
+
+    def features(self, squares: np.ndarray) -> np.ndarray:
+        """What the head is given, float32 ``[N, D]``, for squares ``[N, S, S, 3]`` in 0..255."""
+        return _in_batches(self._features, squares)
 
     def _compiled(self, block_count: int) -> Any:
         learning = self._block_variables[len(self._blocks) - block_count :]
@@ -182,6 +188,14 @@ class Tuner:
         if smaller >= size:
             step = "Start again with a smaller --size, a smaller --backbone, or fewer blocks (--unfreeze)."
         return OutOfMemoryError(f"the memory does not hold batches of {size}", next_step=step)
+
+
+def _in_batches(function: Any, squares: np.ndarray) -> np.ndarray:
+    parts = [
+        function(np.asarray(squares[at : at + EVALUATION_BATCH], np.float32)).numpy()
+        for at in range(0, len(squares), EVALUATION_BATCH)
+    ]
+    return np.concatenate(parts)
 
 
 def check_devices(config: FineTuneConfig) -> None:
