@@ -46,7 +46,7 @@ def test_the_autoscaler_reads_the_cluster_of_the_kuberay_job(files):
     workers = config["available_node_types"][name]
     # Nothing is scheduled on the head; the actors' cores and memory are what the containers may use.
     assert config["available_node_types"][config["head_node_type"]]["resources"]["CPU"] == 0
-    assert (workers["resources"]["CPU"], workers["resources"]["memory"]) == (32, 64 * 2**30)
+    assert (workers["resources"]["CPU"], workers["resources"]["memory"]) == (32, 120 * 2**30)
     assert workers["min_workers"] <= cluster["workerGroupSpecs"][0]["replicas"] <= workers["max_workers"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]

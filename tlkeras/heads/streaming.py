@@ -6,8 +6,9 @@ that a strength C which was chosen on a sample means the same thing here. Two fa
 * One pass adds up the features' means and products, D² numbers. Their eigenvectors are the principal axes, on which
   the Hessian is nearly diagonal; its inverse scales each coordinate's step.
 * The mean of the iterates is as good as Newton's method where single iterates still jump about (Polyak and Juditsky
-  1992); it is the one that is measured and returned, and each pass begins from it, with half the step
-  once a pass has gained nothing.
+  1992); it is the one that is measured and returned, and each pass begins from it. After a pass that has gained
+  nothing the next one begins from the best so far with a quarter of the step. The first step is tried out: where
+  features are many and each tells little, the usual one is too long by far.
 
 In memory are, for D features and K classes, ``3 · 8 · D²`` bytes for the products and their eigenvectors and
 ``6 · 8 · D · K`` for the coefficients, besides what the caller's batches hold; see ``memory_bytes``.
@@ -30,6 +31,7 @@ Batches = Callable[[int], Iterator[Batch]]  # by the number of the pass, which m
 
 MINI_BATCH = 512
 FIRST_STEP = 1.0
+SLOWER = 4.0
 # A pass that lowers the validation log loss by less has gained nothing.
 LEAST_GAIN_NATS = 3e-5
 
@@ -85,7 +87,7 @@ def fit_streaming(
     steps: tuple[float, ...] = ()
     curve: list[dict[str, float]] = []
     random = np.random.default_rng(seed)
-    step = FIRST_STEP
+    step = _first_step(axes, train, validation, theta, decay, random)
     for number in range(1, passes + 1):
         theta = _one_pass(axes, train(number), theta, decay, step, random)
         taken.append(step)
@@ -98,8 +100,22 @@ def fit_streaming(
         if since >= patience:
             break
         if since:
-            step /= 2
+            # A pass that lost has only jumped about: from the best one again, more gently.
+            theta, taken = best_theta, list(steps)
+            step /= SLOWER
     return Streamed(axes.head(best_theta), best["log_loss"], curve, axes.rows, steps)
+
+
+def _first_step(
+    axes: _Axes, train: Batches, validation: Batches, theta: np.ndarray, decay: float, random: np.random.Generator
+) -> float:
+    """The longest step of which a quarter is not better after one pass: what a longer one breaks takes many to mend."""
+    step, loss = FIRST_STEP, np.inf
+    while True:
+        found = _measure(axes.head(_one_pass(axes, train(1), theta, decay, step, random)), validation)["log_loss"]
+        if found >= loss:
+            return step * SLOWER
+        step, loss = step / SLOWER, found
 
 
 def refit_streaming(

@@ -194,27 +194,37 @@ def _head(
 def _along_the_path(
     rows: ShardRows, strength: float, start: LinearHead, seed: int, progress: Advance
 ) -> tuple[list[tuple[float, tuple[float, ...]]], Streamed]:
-    """The streamed head for the sample's strength, or a weaker one: more images need less regularisation.
+    """The streamed head for the sample's strength, or another one: more images mostly need less regularisation.
 
-    And the course that led there: strengths, the steps taken with each.
+    And the course that led there: strengths, the steps taken with each. It goes on towards weaker regularisation as
+    long as validation gains, or, where the first step there loses, towards stronger.
     """
-    best: Streamed | None = None
-    course = []
-    for weaker in [step for step in STRENGTHS if step >= strength]:
-        streamed = fit_streaming(
+    at = int(np.argmin(np.abs(np.log(np.array(STRENGTHS) / strength))))
+
+    def fitted(number: int, best: Streamed | None) -> Streamed:
+        return fit_streaming(
             lambda number: rows.batches("train", seed=seed + number),
             lambda number: rows.batches("validation"),
             len(rows.class_names),
-            weaker,
+            STRENGTHS[number],
             start=best.head if best else start,
             seed=seed,
             progress=progress,
         )
-        if best is not None and streamed.log_loss >= best.log_loss:
+
+    best = fitted(at, None)
+    course = [(STRENGTHS[at], best.steps)]
+    for direction in (1, -1):
+        number = at + direction
+        while 0 <= number < len(STRENGTHS):
+            streamed = fitted(number, best)
+            if streamed.log_loss >= best.log_loss:
+                break
+            best = streamed
+            course.append((STRENGTHS[number], best.steps))
+            number += direction
+        if len(course) > 1:
             break
-        best = streamed
-        course.append((weaker, streamed.steps))
-    assert best is not None, "the sample's strength is one of STRENGTHS"
     return course, best
 
 
