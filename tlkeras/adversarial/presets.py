@@ -63,7 +63,7 @@ _FOURIER = Preset(
     mode=FOURIER,
     held=Fourier(),
     transforms=Transforms(jitter=0.05, turn_degrees=12.0, scale=(0.85, 1.25)),
-    ascent=Ascent(ADAM, rate=0.12, steps=160),
+    ascent=Ascent(ADAM, rate=0.12, steps=256),
     tv=20.0,
     statistics=40.0,
 )
