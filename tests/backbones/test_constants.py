@@ -33,7 +33,8 @@ def test_the_same_answers_and_gradients_without_variables(network):
     got, after = answer_and_gradient(with_constants(network), pixels)
     for one, other in zip(expected, got, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * np.abs(one).max())
-    assert "ReadVariableOp" in before and "ReadVariableOp" not in after
+    assert "ReadVariableOp" in before
+    assert "ReadVariableOp" not in after
 
 
 def test_a_network_that_is_too_large_keeps_its_variables(network, monkeypatch):
