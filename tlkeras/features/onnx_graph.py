@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,7 +27,7 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
 
     try:
         graph_def, inputs, outputs = _frozen(function, signature)
-        with _quiet():
+        with _quiet(), _without_copies():
             model, _ = tf2onnx.convert.from_graph_def(
                 graph_def,
                 input_names=list(inputs),
@@ -42,6 +43,24 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
     except Exception as error:
         raise ValueError(f"tf2onnx cannot convert the network ({type(error).__name__}: {error})") from error
     return model
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """While tf2onnx does not copy the graph with all its weights before each of some twenty optimisations.
+
+    It does so to go on with the copy when an optimisation fails; for 200 million weights that takes 20 GB.
+    """
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _frozen(function: Any, signature: list[Any]) -> tuple[Any, dict[str, str], dict[str, str]]:
