@@ -32,8 +32,8 @@ SIZE_PX = 96
 PICTURES = 16
 TOLERANCE = 1e-4  # largest difference of a probability
 HALF_TOLERANCE = 2e-2  # largest difference of a feature with float16 weights, over the largest feature
-# Converting the first of them was ended by the system at 20 GB of memory. tf2onnx makes no more copies of all weights
-# since, but neither has been tried again; they are measured when they are named.
+# The first of them was ended twice, above 20 GB of memory; the second has twice as many weights. They are measured when
+# they are named.
 TOO_LARGE = ("convnext_large", "convnext_xlarge")
 COLUMNS = (
     *("backbone", "family", "millions of weights", "differs", "same class", "MB"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
-LARGE_BYTES = 500_000_000
 _SWITCH = threading.Lock()
 
 
@@ -26,7 +24,8 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
     import onnx
     import tf2onnx
 
-    def converted(graph_def: Any) -> Any:
+    try:
+        graph_def, inputs, outputs = _frozen(function, signature)
         with _quiet():
             model, _ = tf2onnx.convert.from_graph_def(
                 graph_def,
@@ -36,15 +35,6 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
                 opset=OPSET,
                 custom_op_handlers={"Erfc": (_erfc, [])},
             )
-        return model
-
-    try:
-        graph_def, inputs, outputs = _frozen(function, signature)
-        if graph_def.ByteSize() < LARGE_BYTES:
-            model = converted(graph_def)
-        else:
-            with _without_copies():
-                model = converted(graph_def)
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ValueError(f"tf2onnx wrote a model that is not valid ONNX ({error})") from error
@@ -52,25 +42,6 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
     except Exception as error:
         raise ValueError(f"tf2onnx cannot convert the network ({type(error).__name__}: {error})") from error
     return model
-
-
-@contextlib.contextmanager
-def _without_copies() -> Iterator[None]:
-    """While tf2onnx does not copy the graph with all its weights before each of some twenty optimisations.
-
-    It does so to go on with the copy when an optimisation fails, as one does for MobileNetV3; for the 200 million
-    weights of the larger ConvNeXt that takes 20 GB. Theirs do not fail.
-    """
-    name = "TF2ONNX_CATCH_ERRORS"
-    before = os.environ.get(name)
-    os.environ[name] = "FALSE"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _frozen(function: Any, signature: list[Any]) -> tuple[Any, dict[str, str], dict[str, str]]:
