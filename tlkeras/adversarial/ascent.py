@@ -13,7 +13,6 @@ from tlkeras.adversarial.objectives import Objective, Seen
 from tlkeras.adversarial.parameterisation import Parameterisation
 from tlkeras.adversarial.target import Target
 from tlkeras.adversarial.transforms import Transforms
-from tlkeras.backbones.constants import with_constants
 from tlkeras.backbones.inside import with_layers
 
 Tensor = Any
@@ -68,14 +67,13 @@ class Climb:
         self._parameterisation = parameterisation
         self.step = 0
         network = with_layers(target.network, objective.layers) if objective.layers else None
-        seen_by = with_constants(target.network if network is None else network)
 
         def value_of(numbers: Tensor, step: Tensor, classes: Tensor, seed: Tensor) -> Tensor:
             image = parameterisation.image(numbers)
             changed = transforms(image, tf.stack([seed, 8 * step]))
             if network is None:
-                return objective(Seen(image, seen_by(changed), classes, {}))
-            outputs = dict(seen_by(changed))
+                return objective(Seen(image, target.logits(changed), classes, {}))
+            outputs = dict(network(changed, training=False))
             return objective(Seen(image, outputs.pop(""), classes, outputs))
 
         def one_step(state: tuple[Tensor, ...], step: Tensor, classes: Tensor, seed: Tensor) -> tuple[Any, Tensor]:
