@@ -42,7 +42,8 @@ COLUMNS = (
 HEADER = """# Backbones as ONNX
 
 Every backbone of the table but {left_out}: the first took more
-than 20 GB of memory to convert, the second is larger. Written by `tlkeras.export.onnx_model.write_onnx` (opset 18) and run by ONNX
+than 20 GB of memory to convert, the second is larger. Written by `tlkeras.export.onnx_model.write_onnx` (opset 18)
+and run by ONNX
 Runtime on {pictures} pictures of the drawn demo, from file to probabilities, against Keras. Random weights through
 which a signal reaches the end; pictures of {size} px, the network's size here, so that the conversion alone is seen
 (the resize is compared by `tests/images/`, and on real photos by `benchmarks/export_agreement.py`); {classes} classes.
