@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 OPSET = 18  # the newest that tf2onnx 1.17 writes
+APART_MIN_BYTES = 2**20
 _SWITCH = threading.Lock()
 
 
@@ -26,15 +27,17 @@ def convert(function: Callable[..., Any], signature: list[Any]) -> Any:
 
     try:
         graph_def, inputs, outputs = _frozen(function, signature)
+        apart = _set_apart(graph_def)
         with _quiet():
             model, _ = tf2onnx.convert.from_graph_def(
                 graph_def,
-                input_names=list(inputs),
+                input_names=[*inputs, *(f"{name}:0" for name in apart)],
                 output_names=list(outputs),
-                tensors_to_rename={**inputs, **outputs},
+                tensors_to_rename={**inputs, **outputs, **{f"{name}:0": name for name in apart}},
                 opset=OPSET,
                 custom_op_handlers={"Erfc": (_erfc, [])},
             )
+        _put_back(model, apart)
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise ValueError(f"tf2onnx wrote a model that is not valid ONNX ({error})") from error
@@ -57,16 +60,54 @@ def _frozen(function: Any, signature: list[Any]) -> tuple[Any, dict[str, str], d
         return convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
 
     concrete = function.get_concrete_function(*signature)
-    frozen = freeze(concrete)
-    if any("PartitionedCall" in node.op for node in frozen.graph.as_graph_def().node):
+    if any("_XlaMustCompile" in inner.attr for inner in concrete.graph.as_graph_def().library.function):
         with _inlined():
             concrete = tf.function(function.python_function).get_concrete_function(*signature)
-        frozen = freeze(concrete)
+    frozen = freeze(concrete)
     inputs = {tensor.name: spec.name for tensor, spec in zip(concrete.inputs, signature, strict=False)}
     structure = concrete.structured_outputs
     names = sorted(structure) if isinstance(structure, dict) else [f"output_{i}" for i in range(len(frozen.outputs))]
     outputs = {tensor.name: name for tensor, name in zip(frozen.outputs, names, strict=True)}
     return frozen.graph.as_graph_def(add_shapes=True), inputs, outputs
+
+
+def _set_apart(graph_def: Any) -> dict[str, np.ndarray]:
+    """Make the large matrices of a frozen graph its inputs, in place, and return them: name -> values.
+
+    The converter copies all weights some twenty times, which for ConvNeXt-Large (0.8 GB) takes more than 20 GB. It
+    leaves a matrix that is only multiplied by as it is, so it need not see it; a convolution's kernel it turns round.
+    """
+    import tensorflow as tf
+
+    # What was read from a variable is passed on by an Identity.
+    origin = {node.name: node.input[0] for node in graph_def.node if node.op == "Identity"}
+    users: dict[str, set[str]] = {}
+    for node in graph_def.node:
+        for place, name in enumerate(node.input):
+            if node.op != "Identity":
+                users.setdefault(origin.get(name, name), set()).add(f"{node.op} {place}")
+    apart = {}
+    for node in graph_def.node:
+        if node.op != "Const" or users.get(node.name) != {"MatMul 1"}:
+            continue
+        tensor = node.attr["value"].tensor
+        if tensor.ByteSize() < APART_MIN_BYTES:
+            continue
+        apart[node.name] = tf.make_ndarray(tensor)
+        node.op = "Placeholder"
+        node.attr["shape"].shape.CopyFrom(tensor.tensor_shape)
+        del node.attr["value"]
+    return apart
+
+
+def _put_back(model: Any, apart: dict[str, np.ndarray]) -> None:
+    """Turn inputs of a converted model back into the matrices that they stand for."""
+    from onnx import numpy_helper
+
+    inputs = [given for given in model.graph.input if given.name not in apart]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in apart.items())
 
 
 @contextlib.contextmanager
