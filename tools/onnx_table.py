@@ -45,7 +45,8 @@ compared by `tests/images/`, and on real photos by `benchmarks/export_agreement.
 "Differs" is the largest difference of any probability, "same class" the pictures with the same best class; "fp16" the
 file with weights kept as float16, and the largest difference of a feature over the largest feature. Two cores
 that other jobs shared: take the seconds as rough. The largest network takes 17 GB with all that is compared.
-Written by `make onnx-table`, which fails where a difference passes {tolerance:g} (fp16: {half:g}), and so does `tests/export/test_backbones.py`.
+Written by `make onnx-table`, which fails where a difference passes {tolerance:g} (fp16: {half:g}),
+and so does `tests/export/test_backbones.py`.
 
 """
 
