@@ -19,7 +19,7 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.linear import STRENGTHS, LinearHead
 from tlkeras.heads.mlp import linear_model
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import Streamed, fit_streaming, memory_bytes, refit_streaming
+from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes
 from tlkeras.progress import Advance, Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, write_json
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network, versions
@@ -168,64 +168,60 @@ def _head(
         f"{int(chosen.sum()):,}, now streaming ({needed / 1e6:,.0f} MB)"
     )
     with reporter.step("head", "passes") as progress:
-        course, streamed = _along_the_path(rows, found.strength, found.head, seed, progress)
-    parts = [(streamed.head.logits(features), labels) for features, labels in rows.batches("validation")]
-    held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
-    # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
-    head = refit_streaming(
-        lambda number: rows.batches("train", "validation", seed=seed + number),
-        classes,
-        course,
-        start=found.head,
-        seed=seed,
-    )
+        strength, head, curve = _along_the_path(rows, found.strength, found.head, progress)
+        parts = [(head.logits(features), labels) for features, labels in rows.batches("validation")]
+        held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+        # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
+        last = fit_streaming(
+            lambda: rows.batches("train", "validation"), classes, strength, start=head, progress=progress
+        )
     described = {
         "kind": "linear",
-        "strength": course[-1][0],
+        "strength": strength,
         "strength_of_sample": found.strength,
-        "curve": streamed.curve,
+        "curve": curve,
+        "passes": sum(row["passes"] for row in curve) + len(last.curve),
         "streamed": True,
         "sample": int(chosen.sum()),
         "memory_bytes": needed,
     }
-    return head, held_out, described
+    return last.head, held_out, described
 
 
 def _along_the_path(
-    rows: ShardRows, strength: float, start: LinearHead, seed: int, progress: Advance
-) -> tuple[list[tuple[float, tuple[float, ...]]], Streamed]:
-    """The streamed head for the sample's strength, or another one: more images mostly need less regularisation.
+    rows: ShardRows, strength: float, start: LinearHead, progress: Advance
+) -> tuple[float, LinearHead, list[dict[str, Any]]]:
+    """The best strength, the head for it, and what each strength gave on validation.
 
-    And the course that led there: strengths, the steps taken with each. It goes on towards weaker regularisation as
+    It begins at the sample's strength and goes on towards weaker regularisation, which more images mostly need, as
     long as validation gains, or, where the first step there loses, towards stronger.
     """
-    at = int(np.argmin(np.abs(np.log(np.array(STRENGTHS) / strength))))
+    axes = principal_axes(lambda: rows.batches("train"), len(rows.class_names))
+    curve: list[dict[str, Any]] = []
 
-    def fitted(number: int, best: Streamed | None) -> Streamed:
-        return fit_streaming(
-            lambda number: rows.batches("train", seed=seed + number),
-            lambda number: rows.batches("validation"),
+    def fitted(number: int, start: LinearHead) -> tuple[float, int, LinearHead]:
+        streamed = fit_streaming(
+            lambda: rows.batches("train"),
             len(rows.class_names),
             STRENGTHS[number],
-            start=best.head if best else start,
-            seed=seed,
+            start=start,
+            axes=axes,
             progress=progress,
         )
+        found = measure(streamed.head, lambda: rows.batches("validation"))
+        curve.append({"strength": STRENGTHS[number], **found, "passes": len(streamed.curve)})
+        return found["log_loss"], number, streamed.head
 
-    best = fitted(at, None)
-    course = [(STRENGTHS[at], best.steps)]
+    first = best = fitted(int(np.argmin(np.abs(np.log(np.array(STRENGTHS) / strength)))), start)
     for direction in (1, -1):
-        number = at + direction
-        while 0 <= number < len(STRENGTHS):
-            streamed = fitted(number, best)
-            if streamed.log_loss >= best.log_loss:
+        while 0 <= best[1] + direction < len(STRENGTHS):
+            other = fitted(best[1] + direction, best[2])
+            if other[0] >= best[0]:
                 break
-            best = streamed
-            course.append((STRENGTHS[number], best.steps))
-            number += direction
-        if len(course) > 1:
+            best = other
+        if best is not first:
             break
-    return course, best
+    return STRENGTHS[best[1]], best[2], curve
 
 
 def _sample(rows: ShardRows, count: int, seed: int) -> np.ndarray:

@@ -36,22 +36,17 @@ class ShardRows:
         """How many rows lie in these splits."""
         return int(np.isin(self.splits, [_SPLIT_CODE[name] for name in names]).sum())
 
-    def batches(
-        self, *names: str, seed: int | None = None, chosen: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, *names: str, chosen: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features of unit length float32 ``[n, D]`` and labels of some splits together, shard by shard.
 
-        ``seed``: shuffles the order of the shards. ``chosen``: bool ``[N]``, only these of the splits' rows.
+        ``chosen``: bool ``[N]``, only these of the splits' rows.
         """
-        order = np.arange(len(self.shards.shards))
-        if seed is not None:
-            np.random.default_rng(seed).shuffle(order)
         wanted = np.isin(self.splits, [_SPLIT_CODE[name] for name in names])
         if chosen is not None:
             wanted &= chosen
         starts = np.concatenate([[0], np.cumsum([shard.rows for shard in self.shards.shards])])
         # A shard without a wanted row is not even read.
-        some = [int(number) for number in order if wanted[starts[number] : starts[number + 1]].any()]
+        some = [number for number, start in enumerate(starts[:-1]) if wanted[start : starts[number + 1]].any()]
         for start, vectors in self.shards.batches(some):
             rows = np.flatnonzero(wanted[start : start + len(vectors)])
             yield unit_rows(vectors[rows]), self.labels[start + rows].astype(np.int64)
