@@ -8,7 +8,9 @@ import importlib.util
 import logging
 import os
 import re
+import shlex
 import socket
+import sys
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,17 +116,19 @@ def connected(on: str, env: Sequence[str] = ()) -> Iterator[Any]:
         with cluster_errors(on):
             ray.init(
                 address=on,
-                runtime_env=runtime_environment(env),
+                runtime_env={**runtime_environment(env), **_interpreter(on)},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    try:
-        with cluster_errors(on):
-            _check_machines(ray)
-            yield ray
-    finally:
-        if ours:
-            ray.shutdown()
+    # What Ray has to say (an actor that is restarted, memory that runs out) must not land among the results.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            with cluster_errors(on):
+                _check_machines(ray)
+                yield ray
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def runtime_environment(env: Sequence[str]) -> dict[str, Any]:
@@ -139,6 +143,15 @@ def runtime_environment(env: Sequence[str]) -> dict[str, Any]:
     variables.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     variables.setdefault("KERAS_BACKEND", "tensorflow")
     return {"py_modules": [str(Path(__file__).parent)], "env_vars": variables, "excludes": ["**/__pycache__"]}
+
+
+def _interpreter(on: str) -> dict[str, str]:
+    """Which Python workers run, where it has to be said: Ray 2.60 starts them by a shell without quoting its path.
+
+    From afar nothing is known of the machines' paths.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {"py_executable": quoted} if quoted != sys.executable and not on.startswith("ray://") else {}
 
 
 def versions() -> dict[str, str]:

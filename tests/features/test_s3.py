@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -36,6 +37,8 @@ def bucket(monkeypatch):
     use(monkeypatch, f"http://127.0.0.1:{port}", **KEYS)
     import s3fs
 
+    # It remembers what the test before this one did.
+    urlopen(Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
     system = s3fs.S3FileSystem()
     system.mkdir("photos")
     yield system
