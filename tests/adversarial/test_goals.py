@@ -16,7 +16,7 @@ TARGETS = np.array([2, 3], np.int32)
         ("margin", None, [1 - 4, 3 - 2.5]),
         ("margin", TARGETS, [0.5 - 4, 1 - 3]),
         ("dlr", None, [(1 - 4) / (4 - 0.5), (3 - 2.5) / (3 - 1)]),
-        ("dlr", TARGETS, [(0.5 - 4) / (4 - (0.5 - 2) / 2), (1 - 2.5) / (3 - (1 + 0) / 2)]),
+        ("dlr", TARGETS, [(0.5 - 4) / (4 - (0.5 - 2) / 2), (1 - 3) / (3 - (1 + 0) / 2)]),
         ("ce", None, [-np.log(np.exp(4) / np.exp(LOGITS[0]).sum()), -np.log(np.exp(2.5) / np.exp(LOGITS[1]).sum())]),
         ("ce", TARGETS, [np.log(np.exp(0.5) / np.exp(LOGITS[0]).sum()), np.log(np.exp(1) / np.exp(LOGITS[1]).sum())]),
     ],

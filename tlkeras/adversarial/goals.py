@@ -99,13 +99,15 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
 def logit_ratio(logits: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """Difference of Logits Ratio, DLR (Croce & Hein 2020, equations 6 and 7): blind to the logits' scale.
 
-    Needs three classes, and four when targeted.
+    Needs three classes, and four when targeted. The paper's targeted form compares the target with the label alone,
+    because there any wrong class counts as success. Here the target itself is wanted, so it is compared with the
+    best other class, whichever that is: else the loss grows without bound while a third class wins.
     """
     ranked = tf.nn.top_k(logits, 3 if targets is None else 4).values
+    lead = margin(logits, labels, targets)
     if targets is None:
-        return (_best_other(logits, labels) - _of(logits, labels)) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
-    spread = ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2
-    return (_of(logits, targets) - _of(logits, labels)) / (spread + 1e-12)
+        return lead / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+    return lead / (ranked[:, 0] - (ranked[:, 2] + ranked[:, 3]) / 2 + 1e-12)
 
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin, "dlr": logit_ratio}
