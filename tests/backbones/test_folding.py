@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.networks import small_network
+from tests.networks import lively_network, small_network
 from tlkeras import backbones
 from tlkeras.backbones.folding import fold_batch_norm
 
@@ -48,6 +48,35 @@ def test_folded_backbones_compute_the_same(name, left):
     expected = network(pixels, training=False).numpy()
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(folded(pixels, training=False), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_folded_networks_have_the_same_gradients_and_take_other_sizes():
+    pixels = tf.constant(np.random.default_rng(4).uniform(0, 255, (2, 64, 64, 3)), tf.float32)
+    network = lively_network("mobilenet_v2_0.35", 64, pixels)
+    folded = fold_batch_norm(network)
+    assert folded.input_shape == (None, None, None, 3)
+    gradients = []
+    for each in (network, folded):
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            value = tf.reduce_sum(each(pixels, training=False) ** 2)
+        gradients.append(tape.gradient(value, pixels).numpy())
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=0, atol=1e-3 * np.abs(gradients[0]).max())
+    larger = backbones.build("mobilenet_v2_0.35", "none", size_px=96)
+    larger.set_weights(network.get_weights())
+    photos = np.random.default_rng(5).uniform(0, 255, (1, 96, 96, 3)).astype(np.float32)
+    expected = larger(photos, training=False).numpy()
+    np.testing.assert_allclose(folded(photos), expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_network_of_one_size_keeps_it():
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3)(pixels))
+    network = random_statistics(keras.Model(pixels, keras.layers.Dense(2)(keras.layers.Flatten()(maps))))
+    folded = fold_batch_norm(network)
+    assert folded is not network
+    assert folded.input_shape == (None, 8, 8, 3)
+    assert norms_of(folded) == 0
 
 
 def test_a_classifier_with_both_views_is_folded():

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.backbones.pointwise import frozen_pointwise, is_pointwise
+
 # Largest difference of outputs over the largest output. Rounding alone makes 1e-6, in deep networks up to 1e-4.
 _TOLERANCE = 1e-3
 
@@ -21,21 +23,25 @@ def fold_batch_norm(network: Any) -> Any:
 
     ``network``: any functional model with one image input ``[N, H, W, 3]`` and one output, models nested in it
     included; it is not changed. The copy computes the same at inference (``training=False``), up to rounding, and
-    is not meant for training. A network that cannot be copied so, or whose copy does not give the same answer on
-    a random image, is returned itself.
+    is not meant for training: gradients of its input are all that it gives, see ``pointwise``. It takes images of
+    any size where its layers allow that; its input shape then has None for H and W. A network that cannot be
+    copied, or whose copy does not give the same answer on a random image, is returned itself.
     """
-    try:
-        folded = _fold(network)
-        probe = np.random.default_rng(0).uniform(0, 255, (1, *network.input_shape[1:])).astype(np.float32)
-        expected, got = network(probe, training=False).numpy(), folded(probe, training=False).numpy()
-    # Layers may refuse to be copied in ways of their own; the network itself always works.
-    except Exception:
-        return network
-    same = np.abs(got - expected).max() <= _TOLERANCE * max(float(np.abs(expected).max()), 1e-30)
-    return folded if same else network
+    probe = np.random.default_rng(0).uniform(0, 255, (1, *network.input_shape[1:])).astype(np.float32)
+    expected = network(probe, training=False).numpy()
+    for any_size in (True, False):
+        try:
+            folded = _fold(network, any_size)
+            got = folded(probe, training=False).numpy()
+        # Layers may refuse a size or to be copied in ways of their own; the network itself always works.
+        except Exception:
+            continue
+        if np.abs(got - expected).max() <= _TOLERANCE * max(float(np.abs(expected).max()), 1e-30):
+            return folded
+    return network
 
 
-def _fold(network: Any) -> Any:
+def _fold(network: Any, any_size: bool) -> Any:
     import keras
 
     norm_of = _foldable(network)
@@ -44,20 +50,23 @@ def _fold(network: Any) -> Any:
 
     def copy(layer: Any) -> Any:
         if isinstance(layer, keras.Model):
-            made = _fold(layer)
+            made = _fold(layer, any_size)
             made.name = layer.name
         else:
             config = layer.get_config()
             if layer.name in norm_of:
                 config["use_bias"] = True
-            made = type(layer).from_config(config)
+            quick = is_pointwise(layer) and config["use_bias"]
+            made = (frozen_pointwise() if quick else type(layer)).from_config(config)
         copies[layer.name] = made
         return made
 
     def call(layer: Any, *arguments: Any, **options: Any) -> Any:
         return arguments[0] if layer.name in norms else layer(*arguments, **options)
 
-    folded = keras.models.clone_model(network, clone_function=copy, call_function=call)
+    shape = (None, None, 3) if any_size else network.input_shape[1:]
+    pixels = keras.Input(shape, name=network.inputs[0].name)
+    folded = keras.models.clone_model(network, input_tensors=pixels, clone_function=copy, call_function=call)
     for layer in network.layers:
         if layer.name not in copies or layer.name in norms or isinstance(layer, keras.Model):
             continue
