@@ -89,6 +89,21 @@ def test_an_image_does_not_depend_on_its_neighbours(quadratic):
     np.testing.assert_allclose(moving.pixels()[0], together[1], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [(keras.layers.GlobalAveragePooling2D(), 32), (keras.layers.Flatten(), 64)],
+    ids=["any size", "one size"],
+)
+def test_a_network_that_takes_one_size_only_sees_the_whole_image(end, expected):
+    pixels = keras.Input((64, 64, 3))
+    network = keras.Model(pixels, keras.layers.Dense(2)(end(keras.layers.Conv2D(2, 3)(pixels))))
+    target = Target("small", "", network, ("a", "b"), 64, "crop").folded
+    moving = Climb(target, ClassLogit(), Pixels(), Transforms(window=0.5), Ascent(ADAM, 1.0, 2))
+    assert moving.window_px == expected
+    moving.start([1], [0])
+    assert np.isfinite(moving.advance(2)).all()
+
+
 def test_the_rate_falls_over_the_last_share_of_the_steps():
     ascent = Ascent(ADAM, 2.0, 100, cooling=0.5)
     rates = [float(ascent.rate_at(step)) for step in range(100)]

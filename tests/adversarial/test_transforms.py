@@ -32,11 +32,11 @@ def test_nothing_is_changed_by_default():
     ids=["as it is", "mirrored", "moved right", "moved down", "a quarter turn"],
 )
 def test_known_changes(arguments, expected):
-    np.testing.assert_allclose(_resample(tf.constant(PHOTO), *arguments), expected, atol=0.1)
+    np.testing.assert_allclose(_resample(tf.constant(PHOTO), *arguments, 32), expected, atol=0.1)
 
 
 def test_zoom_shows_the_middle_larger():
-    half = _resample(tf.constant(PHOTO), 2 * ONE, ZERO, ZERO, ZERO, ONE).numpy()
+    half = _resample(tf.constant(PHOTO), 2 * ONE, ZERO, ZERO, ZERO, ONE, 32).numpy()
     middle = tf.image.resize(PHOTO[:, 8:24, 8:24], (32, 32), method="bilinear").numpy()
     np.testing.assert_allclose(half[:, 4:-4, 4:-4], middle[:, 4:-4, 4:-4], atol=0.5)
 
@@ -73,8 +73,50 @@ def test_the_gradient_passes_through():
     image = tf.constant(PHOTO)
     with tf.GradientTape() as tape:
         tape.watch(image)
-        moved = _resample(image, ONE, ZERO, 4 * ONE, ZERO, ONE)
+        moved = _resample(image, ONE, ZERO, 4 * ONE, ZERO, ONE, 32)
         value = tf.reduce_sum(moved[:, :, :20] ** 2) / 2
     gradient = tape.gradient(value, image).numpy()
     np.testing.assert_allclose(gradient[:, :, 4:24], PHOTO[:, :, 4:24], atol=0.5)
     np.testing.assert_allclose(gradient[:, :, 26:], 0, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("window", "size_px", "expected"),
+    [
+        (1.0, 50, 50),
+        (0.857, 224, 192),
+        (0.857, 128, 96),
+        (0.857, 64, 64),
+        (0.857, 299, 256),
+        (0.1, 224, 32),
+        (0.5, 20, 20),
+    ],
+)
+def test_windows_are_multiples_of_what_networks_halve(window, size_px, expected):
+    assert Transforms(window=window).window_px(size_px) == expected
+
+
+def test_a_window_shows_the_middle():
+    wide = np.asarray(photo(96, 96), np.float32)[None]
+    shown = Transforms(window=0.67)(tf.constant(wide), tf.constant([0, 1])).numpy()
+    np.testing.assert_allclose(shown, wide[:, 16:80, 16:80], atol=0.1)
+
+
+def test_the_gradient_is_exact_where_the_window_reaches_and_nothing_elsewhere():
+    size, smooth = 48, np.asarray(photo(48, 48), np.float32)[None]
+    smooth = tf.image.resize(tf.image.resize(smooth, (8, 8)), (size, size), method="bicubic")
+    arguments = (1.1 * ONE, 0.2 * ONE, 3 * ONE, -2 * ONE, -ONE, 32)
+
+    def energy(image):
+        return tf.reduce_sum(_resample(image, *arguments) ** 2) / 2
+
+    with tf.GradientTape() as tape:
+        tape.watch(smooth)
+        value = energy(smooth)
+    gradient = tape.gradient(value, smooth).numpy()
+    rows, columns = np.mgrid[:size, :size]
+    bump = np.exp(-((rows - 24) ** 2 + (columns - 22) ** 2) / 40)[None, ..., None].astype(np.float32)
+    slope = (energy(smooth + 0.05 * bump) - energy(smooth - 0.05 * bump)) / 0.1
+    np.testing.assert_allclose((gradient * bump).sum(), slope, rtol=0.01)
+    assert (gradient[:, :4, :4] == 0).all()
+    assert (gradient[:, -4:, -4:] == 0).all()

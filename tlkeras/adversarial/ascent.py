@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,8 @@ class Ascent:
 class Climb:
     """Images on their way up: ``start`` a batch, then ``advance`` takes it some steps further.
 
-    Compiled once for all batches of one size. The arithmetic of Adam stands inside the loop, because a Keras
+    window_px: the side of what the network sees of an image in one step; the image's own where the network takes
+    no other. Compiled once for all batches of one size. The arithmetic of Adam stands inside the loop, because a Keras
     optimiser wants variables and a call for each step.
     """
 
@@ -67,6 +68,9 @@ class Climb:
         self._parameterisation = parameterisation
         self.step = 0
         network = with_layers(target.network, objective.layers) if objective.layers else None
+        if not _takes(target.network, transforms.window_px(target.size_px)):
+            transforms = replace(transforms, window=1.0)
+        self.window_px = transforms.window_px(target.size_px)
 
         def value_of(numbers: Tensor, step: Tensor, classes: Tensor, seed: Tensor) -> Tensor:
             image = parameterisation.image(numbers)
@@ -135,6 +139,20 @@ class Climb:
     def pixels(self) -> np.ndarray:
         """The images as they are now: float32 ``[N, S, S, 3]`` in 0..255."""
         return self._parameterisation.image(self._state[0]).numpy()
+
+
+def _takes(network: Any, size_px: int) -> bool:
+    """Whether a network can be asked about images of another size than its own."""
+    if network.input_shape[1] is not None:
+        return network.input_shape[1] == size_px
+    import keras
+
+    try:
+        network.compute_output_spec(keras.KerasTensor((1, size_px, size_px, 3)))
+    # Each kind of layer has its own way to say that maps do not fit.
+    except Exception:
+        return False
+    return True
 
 
 def rounded(pixels: np.ndarray) -> np.ndarray:

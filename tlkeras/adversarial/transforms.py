@@ -19,6 +19,7 @@ class Transforms:
 
     jitter: moves up to this share of the side, each way. turn_degrees: turns up to this, each way.
     scale: (least, greatest) zoom. contrast: up to this share more or less. noise_255: standard deviation.
+    window: the share of the side that is shown at all, about the middle before it is moved.
     """
 
     jitter: float = 0.0
@@ -27,14 +28,17 @@ class Transforms:
     contrast: float = 0.0
     noise_255: float = 0.0
     mirror: bool = False
+    window: float = 1.0
 
-    @property
-    def moves(self) -> bool:
-        """Whether the image is resampled at all."""
-        return bool(self.jitter or self.turn_degrees or self.mirror) or self.scale != (1.0, 1.0)
+    def window_px(self, size_px: int) -> int:
+        """The side of what is shown of images of this size: a multiple of 32, which networks halve five times."""
+        return min(size_px, 32 * max(1, round(self.window * size_px / 32))) if self.window < 1.0 else size_px
 
     def __call__(self, image: Tensor, seed: Tensor) -> Tensor:
-        """Changed images, float32 ``[N, S, S, 3]`` about in 0..255; ``seed``: int32 ``[2]``."""
+        """Changed images, float32 ``[N, W, W, 3]`` about in 0..255, of images ``[N, S, S, 3]``.
+
+        W is ``window_px(S)``. ``seed``: int32 ``[2]``.
+        """
         import tensorflow as tf
 
         count, size_px = tf.shape(image)[0], image.shape[1]
@@ -43,12 +47,14 @@ class Transforms:
             shape = [count] if shape is None else shape
             return tf.random.stateless_uniform(shape, seed + tf.constant([0, stream]), low, high)
 
-        if self.moves:
+        window_px = self.window_px(size_px)
+        moves = bool(self.jitter or self.turn_degrees or self.mirror) or self.scale != (1.0, 1.0)
+        if moves or window_px < size_px:
             zoom = tf.exp(draw(1, math.log(self.scale[0]), math.log(self.scale[1] + 1e-9)))
             angle = draw(2, -math.radians(self.turn_degrees), math.radians(self.turn_degrees) + 1e-9)
             right, down = (draw(stream, -self.jitter, self.jitter + 1e-9) * size_px for stream in (3, 4))
             flip = tf.where(draw(5, 0.0, 1.0) < 0.5, -1.0, 1.0) if self.mirror else tf.ones([count])
-            image = _resample(image, zoom, angle, right, down, flip)
+            image = _resample(image, zoom, angle, right, down, flip, window_px)
         if self.contrast:
             mean = tf.reduce_mean(image, axis=[1, 2, 3], keepdims=True)
             factor = draw(6, 1.0 - self.contrast, 1.0 + self.contrast, [count, 1, 1, 1])
@@ -58,23 +64,54 @@ class Transforms:
         return image
 
 
-def _resample(image: Tensor, zoom: Tensor, angle: Tensor, right: Tensor, down: Tensor, flip: Tensor) -> Tensor:
-    """Zoomed, turned and moved about the centre, bilinear; what lies outside is mirrored in."""
+def _resample(
+    image: Tensor, zoom: Tensor, angle: Tensor, right: Tensor, down: Tensor, flip: Tensor, window_px: int
+) -> Tensor:
+    """Zoomed, turned and moved about the centre, bilinear; what lies outside is mirrored in. ``[N, W, W, 3]``.
+
+    The gradient is resampled in the same way back. It is 0 where the window does not reach: TensorFlow's own would
+    mirror it in there, as if the window had seen something.
+    """
     import tensorflow as tf
 
     size_px = image.shape[1]
-    centre = (size_px - 1) / 2
-    cosine, sine = tf.cos(angle) / zoom, tf.sin(angle) / zoom
-    a, b, c, d = cosine * flip, -sine, sine * flip, cosine
-    zeros = tf.zeros_like(zoom)
-    # Output (x, y) is taken from input (a x + b y + e, c x + d y + f).
-    e = centre - a * centre - b * centre + right
-    f = centre - c * centre - d * centre + down
+    centre, centre_shown = (size_px - 1) / 2, (window_px - 1) / 2
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    # Output (x, y) is taken from input (a x + b y, c x + d y), both from their centres, and the moves.
+    a, b, c, d = cosine * flip / zoom, -sine / zoom, sine * flip / zoom, cosine / zoom
+    there = _affine(a, b, c, d, centre_shown, centre_shown, centre + right, centre + down)
+    a, b, c, d = cosine * flip * zoom, sine * flip * zoom, -sine * zoom, cosine * zoom
+    back = _affine(a, b, c, d, centre + right, centre + down, centre_shown, centre_shown)
+
+    @tf.custom_gradient
+    def resampled(image: Tensor) -> Any:
+        def gradient(upstream: Tensor) -> Tensor:
+            # An image pixel is part of zoom² shown ones.
+            return _projected(upstream * tf.square(zoom)[:, None, None, None], back, size_px, "CONSTANT")
+
+        return _projected(image, there, window_px, "REFLECT"), gradient
+
+    return resampled(image)
+
+
+def _affine(
+    a: Tensor, b: Tensor, c: Tensor, d: Tensor, from_x: Tensor, from_y: Tensor, to_x: Tensor, to_y: Tensor
+) -> Tensor:
+    """(x, y) ↦ (a, b; c, d) · (x - from_x, y - from_y) + (to_x, to_y), as TensorFlow takes it: float32 ``[N, 8]``."""
+    import tensorflow as tf
+
+    zeros = tf.zeros_like(a)
+    return tf.stack([a, b, to_x - a * from_x - b * from_y, c, d, to_y - c * from_x - d * from_y, zeros, zeros], axis=1)
+
+
+def _projected(image: Tensor, transforms: Tensor, side_px: int, outside: str) -> Tensor:
+    import tensorflow as tf
+
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image,
-        transforms=tf.stack([a, b, e, c, d, f, zeros, zeros], axis=1),
-        output_shape=[size_px, size_px],
+        transforms=transforms,
+        output_shape=[side_px, side_px],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="REFLECT",
+        fill_mode=outside,
     )
