@@ -130,7 +130,7 @@ class APGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class APGDDLR(APGD):
-    """APGD on the difference of logits ratio, for a targeted goal on its targeted form (the same paper, section 4)."""
+    """APGD on the difference of logits ratio (the same paper, section 4), towards a target as ``goals`` says."""
 
     loss: str = "dlr"
 
