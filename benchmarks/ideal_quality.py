@@ -1,9 +1,10 @@
 """How good ideal images are: what their own network and another one say of the saved PNG files.
 
     python -m benchmarks.ideal_quality [--mode fourier] [--classes 50] [--steps N] [--to ideal_quality.jsonl]
+    python -m benchmarks.ideal_quality --maker mobilenet_0.75 --judge mobilenet_v2
 
-MobileNetV2 with its ImageNet top makes one image of each of the classes, which are drawn with seed 2025;
-MobileNet 0.75, which had no part in it, judges them. A line of JSON for each image goes into ``--to`` as soon as
+The maker, MobileNetV2 with its ImageNet top, makes one image of each of the classes, which are drawn with seed 2025;
+the judge, MobileNet 0.75, had no part in it. A line of JSON for each image goes into ``--to`` as soon as
 its batch is done; started again, the script goes on after the last one. No preset was tuned on these classes.
 """
 
@@ -19,7 +20,6 @@ import numpy as np
 from benchmarks.common import assets, fix_threads, print_table
 
 CLASS_SEED = 2025
-MAKER, JUDGE = "mobilenet_v2", "mobilenet_0.75"
 BATCH = 10
 
 
@@ -40,6 +40,8 @@ def make(target: Any, judge: Any, classes: list[int], start: int, mode: str, ste
     for index, (k, answer) in enumerate(zip(classes, answers, strict=True)):
         rows.append(
             {
+                "maker": target.name,
+                "judge": judge.name,
                 "mode": mode,
                 "steps": made.preset.ascent.steps,
                 "class": k,
@@ -60,6 +62,8 @@ def summary(rows: list[dict[str, Any]]) -> list[object]:
         return f"{100 * sum(hits) / len(hits):.0f} %"
 
     return [
+        rows[0]["maker"],
+        rows[0]["judge"],
         rows[0]["mode"],
         len(rows),
         rows[0]["steps"],
@@ -75,6 +79,8 @@ def main() -> None:
     parser.add_argument("--mode", choices=["fourier", "pixels"], default="fourier")
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--steps", type=int, default=None, help="gradient steps; the preset's by default")
+    parser.add_argument("--maker", default="mobilenet_v2")
+    parser.add_argument("--judge", default="mobilenet_0.75")
     parser.add_argument("--to", type=Path, default=Path("ideal_quality.jsonl"))
     options = parser.parse_args()
     assets()
@@ -82,10 +88,11 @@ def main() -> None:
     from tlkeras.adversarial.presets import preset
     from tlkeras.adversarial.target import load_target
 
-    target, judge = load_target(MAKER), load_target(JUDGE)
+    target, judge = load_target(options.maker), load_target(options.judge)
     steps = preset(target, options.mode, steps=options.steps).ascent.steps
     stored = [json.loads(line) for line in options.to.read_text().splitlines()] if options.to.exists() else []
-    rows = [row for row in stored if (row["mode"], row["steps"]) == (options.mode, steps)]
+    asked = (options.maker, options.judge, options.mode, steps)
+    rows = [row for row in stored if (row["maker"], row["judge"], row["mode"], row["steps"]) == asked]
     done = {row["class"] for row in rows}
     wanted = drawn_classes(options.classes)
     for start in range(0, len(wanted), BATCH):
@@ -98,7 +105,17 @@ def main() -> None:
         rows += made
         print(f"{len(rows)} of {len(wanted)}: {summary(rows)}", flush=True)
     rows = [row for row in rows if row["class"] in wanted]
-    header = ["mode", "classes", "steps", "p ≥ 0.99 after PNG", f"{JUDGE}: top 5", "first", "values at 0 or 255"]
+    header = [
+        "maker",
+        "judge",
+        "mode",
+        "classes",
+        "steps",
+        "p ≥ 0.99 after PNG",
+        "judge: top 5",
+        "first",
+        "values at 0 or 255",
+    ]
     print_table(header, [summary(rows)])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.backbones import application
-from tlkeras.backbones.inside import layer_rows
+from tlkeras.backbones.inside import LayerRow, layer_rows
 
 Tensor = Any
 
@@ -244,7 +244,7 @@ def strange_statistics(network: Any, *, seen_in: Any | None = None, one_of: int 
     them gave. ``one_of``: of so many successive normalisations only the one with the smallest output is looked at.
     """
     inner = application(network)
-    rows = [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
+    rows = normalisations(network)
     if not rows:
         return None
     rows = [min(rows[at : at + one_of], key=lambda row: math.prod(row.shape)) for at in range(0, len(rows), one_of)]
@@ -258,6 +258,11 @@ def strange_statistics(network: Any, *, seen_in: Any | None = None, one_of: int 
     there = {row.name for row in layer_rows(network if seen_in is None else seen_in)}
     names = (row.name if row.name in there else _feeding(inner.get_layer(row.name)) for row in rows)
     return StrangeStatistics(tuple(names), tuple(means), tuple(spreads))
+
+
+def normalisations(network: Any) -> list[LayerRow]:
+    """The batch normalisations of maps in a network from ``backbones.build``, or a classifier's."""
+    return [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
 
 
 def _feeding(layer: Any) -> str:
