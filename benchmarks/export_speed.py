@@ -83,9 +83,9 @@ def _cpu_seconds() -> float:
 
 def _engines(version: Path, stack: contextlib.ExitStack) -> dict[str, Answering]:
     from tlkeras.data.pipeline import fitted_pixels
-    from tlkeras.evaluation.calibration import softmax
     from tlkeras.export.cpp_loader import CppLoader
     from tlkeras.export.publish import CLASSIFIER_FOLDER
+    from tlkeras.heads.logits import softmax
     from tlkeras.images.decode import decode
     from tlkeras.runtime import MODEL_FILE, OnnxClassifier
     from tlkeras.trained import TrainedClassifier

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime
 
 from tlkeras.errors import ClassifierError, ConfigError, ImageError
+from tlkeras.heads.logits import ranked
 from tlkeras.images.arrays import as_uint8
 from tlkeras.images.decode import decode, read_bytes
 
@@ -111,9 +112,8 @@ class OnnxClassifier:
             raise ConfigError("top must be at least 1", received=top)
         answers = []
         for row in self.predict_proba(images):
-            best = np.argsort(-row, kind="stable")[:top]
-            ranked = [{"label": self.class_names[k], "probability": float(row[k])} for k in best]
-            answers.append({**ranked[0], "top": ranked})
+            best = [{"label": self.class_names[k], "probability": float(row[k])} for k in ranked(row, top)]
+            answers.append({**best[0], "top": best})
         return answers
 
     def _pixels(self, images: Any) -> Iterator[np.ndarray]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import ClassifierError, ImageError, StorageError, TlkerasError
-from tlkeras.evaluation.calibration import softmax
 from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.logits import softmax
 from tlkeras.images.resize import check_fit
 from tlkeras.storage import sha256_of, staged_folder, write_json
 

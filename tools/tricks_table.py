@@ -264,12 +264,9 @@ class Trainer:
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     """Mean log loss in nats; infinite for logits that are not finite."""
-    import scipy.special
+    from tlkeras.heads.logits import log_losses
 
-    wide = logits.astype(np.float64)
-    if not np.isfinite(wide).all():
-        return float("inf")
-    return float(np.mean(scipy.special.logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]))
+    return float(log_losses(logits, labels).mean()) if np.isfinite(logits).all() else float("inf")
 
 
 def accuracies(task: Task, recipe: Recipe, seeds: int) -> list[float]:

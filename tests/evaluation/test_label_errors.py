@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import DataError
-from tlkeras.evaluation.calibration import expected_calibration_error, reliability_record, softmax
+from tlkeras.evaluation.calibration import expected_calibration_error, reliability_record
 from tlkeras.evaluation.label_errors import label_doubts
+from tlkeras.heads.logits import softmax
 
 
 def honest(labels, classes, noise, seed=0):

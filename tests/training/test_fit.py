@@ -10,8 +10,8 @@ from tests.pictures import tinted
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.evaluation.calibration import softmax
 from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.logits import softmax
 from tlkeras.progress import Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig

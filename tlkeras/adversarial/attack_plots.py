@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.adversarial.result import AttackResult
+from tlkeras.heads.logits import ranked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,8 +81,7 @@ def _headline(result: AttackResult) -> str:
 
 
 def _classes(result: AttackResult, row: np.ndarray) -> str:
-    best = np.argsort(-row, kind="stable")[:3]
-    lines = [f"{_short(result.class_names[k])} {row[k]:.3f}" for k in best]
+    lines = [f"{_short(result.class_names[k])} {row[k]:.3f}" for k in ranked(row, 3)]
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ from tlkeras.adversarial.result import AttackResult
 from tlkeras.adversarial.square import Square
 from tlkeras.adversarial.target import Target, load_target
 from tlkeras.errors import ConfigError, DataError, unknown
-from tlkeras.evaluation.calibration import softmax
+from tlkeras.heads.logits import softmax
 from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.png import through_png

@@ -17,6 +17,7 @@ from tlkeras.adversarial.attack_base import Attack, Batch, State, Tensor
 from tlkeras.adversarial.goals import Goal
 from tlkeras.adversarial.oracle import Oracle
 from tlkeras.errors import ConfigError
+from tlkeras.heads.logits import ranked
 
 # The change is tried at 1, 1.5, 1.5² … times its size until its rounded image works, then bisected.
 _GROWTH, _GROWTHS, _HALVINGS = 1.5, 12, 7
@@ -105,7 +106,7 @@ class DeepFool(Minimal):
             logits = np.asarray(oracle.logits(batch.original)).copy()
             logits[np.arange(len(logits)), batch.labels] = -np.inf
             count = min(self.candidates, logits.shape[1] - 1)
-            rivals = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+            rivals = ranked(logits, count)
         classes = np.concatenate([batch.labels[:, None], rivals], axis=1).astype(np.int32)
         return {"pixels": batch.original, "classes": tf.constant(classes)}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.dataset import plural
+from tlkeras.heads.logits import ranked
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,7 @@ class AttackResult:
         return f"AttackResult({self.network}, {self.attack['method']}({parameters}): {done})"
 
     def _ranked(self, row: np.ndarray) -> list[dict[str, Any]]:
-        best = np.argsort(-row, kind="stable")[:3]
-        return [{"label": self.class_names[k], "probability": _share(row[k])} for k in best]
+        return [{"label": self.class_names[k], "probability": _share(row[k])} for k in ranked(row, 3)]
 
 
 def _share(value: float) -> float:

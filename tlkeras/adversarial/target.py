@@ -16,7 +16,7 @@ from tlkeras.backbones.folding import fold_batch_norm
 from tlkeras.backbones.weights import IMAGENET
 from tlkeras.data.pipeline import fitted_image
 from tlkeras.errors import ConfigError, unknown
-from tlkeras.evaluation.calibration import softmax
+from tlkeras.heads.logits import ranked, softmax
 from tlkeras.trained import TrainedClassifier, find
 
 # How photos become square for a network with its ImageNet top: nothing is distorted, as when it was trained.
@@ -92,8 +92,10 @@ class Target:
 
     def ranked(self, probabilities: np.ndarray, top: int = 3) -> list[dict[str, Any]]:
         """The most probable classes of one row ``[K]``: ``{"label", "probability"}``, best first."""
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        return [{"label": self.class_names[k], "probability": round(float(probabilities[k]), 6)} for k in best]
+        return [
+            {"label": self.class_names[k], "probability": round(float(probabilities[k]), 6)}
+            for k in ranked(probabilities, top)
+        ]
 
     def class_index(self, text: str | int) -> int:
         """The index of a class that is named by its name, its WordNet id or its index.

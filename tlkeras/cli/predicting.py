@@ -49,6 +49,7 @@ def predict(
 def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
     from tlkeras.data.dataset import printable
     from tlkeras.errors import ImageError
+    from tlkeras.heads.logits import ranked
 
     answers: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -60,9 +61,8 @@ def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) ->
     with terminal.step("predict") as progress:
         for indices, probabilities in classifier.predict_batches(paths, failed=note):
             for index, row in zip(indices, probabilities, strict=True):
-                best = row.argsort()[::-1][:top]
-                ranked = [{"label": names[k], "probability": round(float(row[k]), 6)} for k in best]
-                answers.append({"path": printable(paths[index]), **ranked[0], "top": ranked})
+                best = [{"label": names[k], "probability": round(float(row[k]), 6)} for k in ranked(row, top)]
+                answers.append({"path": printable(paths[index]), **best[0], "top": best})
             progress(len(answers) + len(problems), len(paths))
     return answers, problems
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkeras.evaluation.calibration import check_scores
+from tlkeras.heads.logits import check_scores
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.evaluation.calibration import check_scores, expected_calibration_error
+from tlkeras.evaluation.calibration import expected_calibration_error
+from tlkeras.heads.logits import check_scores, ranked
 
 _MISTAKES = 20
 # The two-sided 95 % point of the normal distribution.
@@ -115,10 +116,7 @@ def evaluate_probabilities(
     of_label = wide[np.arange(count), labels]
     top5 = None
     if classes > 5:
-        # Equal probabilities rank by class number, exactly as argmax does for top-1.
-        places = (wide > of_label[:, None]).sum(axis=1)
-        places += ((wide == of_label[:, None]) & (np.arange(classes) < labels[:, None])).sum(axis=1)
-        top5 = float((places < 5).mean())
+        top5 = float((ranked(wide, 5) == labels[:, None]).any(axis=1).mean())
     return Evaluation(
         images=count,
         accuracy=float((predicted == labels).mean()),

@@ -16,7 +16,7 @@ import numpy as np
 from tlkeras.adversarial.target import Target
 from tlkeras.backbones.inside import check_layer, last_maps, with_layers
 from tlkeras.errors import ConfigError, ImageError, unknown
-from tlkeras.evaluation.calibration import softmax
+from tlkeras.heads.logits import softmax
 from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import axis

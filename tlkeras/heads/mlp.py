@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.linear import LinearHead, check_training_rows
+from tlkeras.heads.logits import log_loss_and_accuracy
 
 if TYPE_CHECKING:
     import keras
@@ -170,13 +170,10 @@ def _watch(
         best = np.inf
 
         def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-            logits = head_logits(model, val_X).astype(np.float64)
-            losses = scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(val_y)), val_y]
-            log_loss, accuracy = float(losses.mean()), float(np.mean(logits.argmax(axis=1) == val_y))
-            loss = float((logs or {})["loss"])
-            history.append({"epoch": epoch + 1, "loss": loss, "log_loss": log_loss, "accuracy": accuracy})
-            if log_loss < self.best:
-                self.best, self.best_epoch, self.best_weights = log_loss, epoch + 1, model.get_weights()
+            found = log_loss_and_accuracy(head_logits(model, val_X), val_y)
+            history.append({"epoch": epoch + 1, "loss": float((logs or {})["loss"]), **found})
+            if found["log_loss"] < self.best:
+                self.best, self.best_epoch, self.best_weights = found["log_loss"], epoch + 1, model.get_weights()
             elif epoch + 1 - self.best_epoch >= patience:
                 model.stop_training = True
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.special
 
 from tlkeras.errors import DataError
 from tlkeras.heads.linear import (
@@ -29,6 +28,7 @@ from tlkeras.heads.linear import (
     check_training_rows,
     rotate,
 )
+from tlkeras.heads.logits import log_loss_and_accuracy
 
 # From this many validation images on, one split is steady enough to choose by.
 VALIDATION_IMAGES = 1000
@@ -172,13 +172,7 @@ def _search(
         for solver, rows, out in parts:
             logits[out] = solver.solve(strength, tolerance_nats=_SEARCH_TOLERANCE_NATS).logits(rows)
         path.append(logits)
-        curve.append({"strength": strength, **_score(logits[held_out], labels[held_out])})
+        curve.append({"strength": strength, **log_loss_and_accuracy(logits[held_out], labels[held_out])})
         if len(curve) - 1 - int(np.argmin([row["log_loss"] for row in curve])) >= _PATIENCE:
             break
     return curve, path
-
-
-def _score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    wide = logits.astype(np.float64)
-    losses = scipy.special.logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels]
-    return {"log_loss": float(losses.mean()), "accuracy": float(np.mean(logits.argmax(axis=1) == labels))}

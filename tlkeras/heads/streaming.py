@@ -25,6 +25,7 @@ import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.logits import log_losses
 
 Batch = tuple[np.ndarray, np.ndarray]  # features float32 [n, D], labels int [n] in 0..K-1
 Batches = Callable[[], Iterator[Batch]]
@@ -113,8 +114,8 @@ def measure(head: LinearHead, rows: Batches) -> dict[str, float]:
     """
     loss, right, count = 0.0, 0, 0
     for features, labels in rows():
-        logits = head.logits(features).astype(np.float64)
-        loss += float((scipy.special.logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]).sum())
+        logits = head.logits(features)
+        loss += float(log_losses(logits, labels).sum())
         right += int((logits.argmax(axis=1) == labels).sum())
         count += len(labels)
     if not count:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from tlkeras.evaluation.calibration import fit_temperature
+from tlkeras.heads.logits import fit_temperature
 
 FROZEN = "frozen"
 # The mean gain must be so many standard errors above zero. The fine-tuned network was chosen among several by the

@@ -17,9 +17,10 @@ from tlkeras.data.audit import Audit, audit, require_clean
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
-from tlkeras.evaluation.calibration import expected_calibration_error, fit_temperature, softmax
+from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.features.store import FeatureSpace
+from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 from tlkeras.training.config import TrainConfig

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import scipy.special
 
-from tlkeras.evaluation.calibration import fit_temperature
 from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.knn import vote
 from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import fit_mlp, head_logits
 from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, search_linear
 from tlkeras.progress import Reporter
@@ -216,8 +215,7 @@ def _out_of_fold(
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Log loss of each image, float64 [M], after the temperature that fits best."""
-    wide = logits.astype(np.float64) / fit_temperature(logits, labels)
-    return np.asarray(scipy.special.logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels])
+    return log_losses(logits, labels, fit_temperature(logits, labels))
 
 
 def _judged(

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.evaluation.calibration import fit_temperature, reliability_record, softmax
+from tlkeras.evaluation.calibration import reliability_record
 from tlkeras.evaluation.label_errors import label_doubts
 from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.heads.search import search_linear
 from tlkeras.run_facts import CALIBRATION_FILE, ISSUES_FILE
 from tlkeras.storage import write_bytes, write_json
