@@ -80,7 +80,10 @@ def test_from_python(photo_folder, small_weights):
     ("options", "words"),
     [
         (["--fine-tune", "0"], "epochs must be a whole number from 1"),
-        (["--fine-tune", "2", "--unfreeze", "half"], "--unfreeze takes a number of blocks or all; received 'half'"),
+        (
+            ["--fine-tune", "2", "--unfreeze", "half"],
+            "unfreeze must be 'all' or a number of blocks from 0; received 'half'",
+        ),
         (["--fine-tune", "2", "--augment", "heavy"], "unknown augmentation 'heavy'"),
         (["--fine-tune", "2", "--devices", "gpu:3"], "unknown device 'gpu:3'"),
         (["--fine-tune", "2", "--mixed-precision"], "needs a GPU"),

@@ -67,6 +67,4 @@ def test_the_table_of_commands_in_the_readme_is_whole():
     from tlkeras.cli.main import app
 
     listed = set(re.findall(r"^\| `tlkeras ([\w-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert listed == {
-        command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
-    }
+    assert listed == {command.name for command in app.registered_commands}

@@ -1,8 +1,18 @@
 """Pretrained image networks: one table, their weights, and Keras models built from both."""
 
-from tlkeras.backbones.build import application, build, scale_pixels_class, weights_sha256
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tlkeras.backbones.table import BACKBONES, Backbone, WeightsFile, get, names
 from tlkeras.backbones.weights import locate, resolve
+
+if TYPE_CHECKING:
+    from tlkeras.backbones.network import application as application
+    from tlkeras.backbones.network import build as build
+    from tlkeras.backbones.network import scale_pixels_class as scale_pixels_class
+    from tlkeras.backbones.network import weights_sha256 as weights_sha256
 
 __all__ = [
     "BACKBONES",
@@ -17,3 +27,10 @@ __all__ = [
     "scale_pixels_class",
     "weights_sha256",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what builds networks when it is first used: it needs NumPy, the list of networks does not."""
+    if name in ("application", "build", "scale_pixels_class", "weights_sha256"):
+        return getattr(importlib.import_module("tlkeras.backbones.network"), name)
+    raise AttributeError(f"module 'tlkeras.backbones' has no attribute '{name}'")

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tlkeras.backbones.build import application
+from tlkeras.backbones.network import application
 
 
 @dataclass(frozen=True)

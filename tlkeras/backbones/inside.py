@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlkeras.backbones.build import application
+from tlkeras.backbones.network import application
 from tlkeras.errors import ConfigError, unknown
 
 # They repeat or frame what the layer before them has found.

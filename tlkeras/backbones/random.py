@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkeras.backbones.build import application, build
+from tlkeras.backbones.network import application, build
 from tlkeras.backbones.weights import NONE
 
 if TYPE_CHECKING:

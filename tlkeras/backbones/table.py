@@ -13,7 +13,6 @@ from types import MappingProxyType
 
 from tlkeras.backbones.hashes import FOLDERS, REMOTE_NAMES
 from tlkeras.errors import unknown
-from tlkeras.images.resize import FITS
 
 # How a network wants its pixels, as keras.applications names it. All start from RGB in 0..255.
 CAFFE = "caffe"  # BGR minus the ImageNet mean of each channel
@@ -69,6 +68,8 @@ class Backbone:
 
         Raises: ConfigError for one that there is not.
         """
+        from tlkeras.images.resize import FITS  # loads NumPy, which the list of networks does without
+
         if fit not in (OWN_FIT, *FITS):
             raise unknown("fit", fit, (OWN_FIT, *FITS))
         return self.fit if fit == OWN_FIT else fit

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlkeras.backbones import application
-from tlkeras.backbones.build import PREPROCESS_NAME
+from tlkeras.backbones.network import PREPROCESS_NAME
 
 if TYPE_CHECKING:
     import keras

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import LOOKING, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tlkeras.adversarial.transfer import TransferMatrix
 
 
+@command(LOOKING)
 def attack(
     network: NetworkArgument,
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],

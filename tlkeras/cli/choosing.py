@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import CHOOSING, command
 from tlkeras.cli.console import (
     BackboneOption,
     DataDirOption,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")
 
 
+@command(CHOOSING)
 def compare(
     data: Annotated[str, _DATA],
     backbones: Annotated[
@@ -87,6 +89,7 @@ def compare(
         print(f"figures and plot: {out}")
 
 
+@command(CHOOSING)
 def few_shot(
     data: Annotated[str, _DATA],
     backbone: BackboneOption = None,

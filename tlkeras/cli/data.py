@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from tlkeras.cli.command import CHOOSING, command
 from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables
 
 
+@command(CHOOSING)
 def audit(
     data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name, or demo.")],
     out: Annotated[Path | None, typer.Option(help="Also write the verdict on every file here, as JSON.")] = None,

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from tlkeras.cli.command import USING, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, quiet_tensorflow
 
 
+@command(USING)
 def demo(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     host: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import LOOKING, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tlkeras.explain.grad_cam import HeatMap
 
 
+@command(LOOKING)
 def features(
     network: NetworkArgument,
     photo: Annotated[Path | None, typer.Argument(help="The photo; not needed with --list.")] = None,
@@ -69,6 +71,7 @@ def features(
     terminal.say(f"{len(files)} pictures in {folder}")
 
 
+@command(LOOKING)
 def explain(
     network: NetworkArgument,
     photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],

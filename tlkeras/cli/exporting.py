@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import SHIPPING, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 
 ImagesOption = Annotated[
@@ -16,6 +17,7 @@ ImagesOption = Annotated[
 ]
 
 
+@command(SHIPPING)
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     to: Annotated[Path, typer.Option("--to", help="Folder of models; the export becomes TO/NAME/NUMBER.")],
@@ -60,6 +62,7 @@ def export(
     print(f"next: tlkeras verify {published.folder}")
 
 
+@command(SHIPPING)
 def verify(
     version: Annotated[Path, typer.Argument(help="Folder of a published version, DIR/NAME/NUMBER.")],
     images: ImagesOption = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import LOOKING, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tlkeras.adversarial.ideal import IdealImages
 
 
+@command(LOOKING)
 def ideal(
     network: NetworkArgument,
     class_: Annotated[

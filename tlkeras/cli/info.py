@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import KEEPING, command
 from tlkeras.cli.console import JsonOption, print_json, print_tables
 
 
+@command(KEEPING)
 def backbones(as_json: JsonOption = False) -> None:
     """List the pretrained networks: input size, features, parameters, preprocessing, licence, what is at hand."""
     from tlkeras.backbones import BACKBONES, locate
@@ -51,6 +53,7 @@ def backbones(as_json: JsonOption = False) -> None:
     print_tables([table])
 
 
+@command(KEEPING)
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete everything in it.")] = False,
     as_json: JsonOption = False,

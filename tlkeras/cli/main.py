@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 from typing import Any
 
 import typer
 
-from tlkeras.cli import (
-    attacking,
-    choosing,
-    data,
-    demo,
-    explaining,
-    exporting,
-    ideal,
-    info,
-    predicting,
-    reporting,
-    robustness,
-    scaling,
-    training,
-)
+from tlkeras import cli
+from tlkeras.cli.command import REGISTERED, Command, Commands
 from tlkeras.errors import TlkerasError
 
 INTERRUPTED = 130
 
+# A file beside this one that holds a function with @command is a command; nothing else lists it. What is heavy is
+# imported by the functions when they are called.
+for found in pkgutil.iter_modules(cli.__path__, f"{cli.__name__}."):
+    if found.name != f"{cli.__name__}.main":
+        importlib.import_module(found.name)
+
 app = typer.Typer(
     name="tlkeras",
+    cls=Commands,
     help="Turn a folder of photos into an image classifier, by transfer learning with Keras on TensorFlow.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,24 +34,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app.command()(training.train)
-app.command()(training.evaluate)
-app.command()(scaling.extract)
-app.command()(predicting.predict)
-app.command()(reporting.report)
-app.command()(ideal.ideal)
-app.command()(explaining.features)
-app.command()(explaining.explain)
-app.command()(attacking.attack)
-app.command()(robustness.robustness)
-app.command()(exporting.export)
-app.command()(exporting.verify)
-app.command()(demo.demo)
-app.command()(data.audit)
-app.command()(choosing.compare)
-app.command("few-shot")(choosing.few_shot)
-app.command()(info.backbones)
-app.command()(info.cache)
+for name, (function, group) in sorted(REGISTERED.items()):
+    app.command(name, cls=Command, rich_help_panel=group)(function)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,13 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _usage(error: Any, arguments: list[str]) -> str:
     message = error.format_message().rstrip(".")
     words = [word for word in arguments if not word.startswith("-")]
-    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
     command = words[0] if words else ""
     if message.startswith("No such command"):
-        near = difflib.get_close_matches(command, commands, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(commands)}."
+        near = difflib.get_close_matches(command, REGISTERED, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(REGISTERED)}."
         return f"unknown command '{command}'; {hint} 'tlkeras --help' lists all."
-    known = f"tlkeras {command}" if command in commands else "tlkeras"
+    known = f"tlkeras {command}" if command in REGISTERED else "tlkeras"
     return f"{message[:1].lower()}{message[1:]}. '{known} --help' shows what there is."
 
 

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import USING, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 from tlkeras.cli.scaling import ActorsOption, EnvOption, OnOption, place_of, predict_to_shards
 
 
+@command(USING)
 def predict(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],

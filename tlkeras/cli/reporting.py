@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tlkeras.cli.command import USING, command
 from tlkeras.cli.console import DataDirOption, EngineOption, JsonOption, Terminal, print_json, quiet_tensorflow
 
 if TYPE_CHECKING:
     from tlkeras.run_facts import RunFacts
 
 
+@command(USING)
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     data: Annotated[

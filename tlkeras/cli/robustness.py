@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import LOOKING, command
 from tlkeras.cli.console import (
     DataDirOption,
     JsonOption,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tlkeras.adversarial.robustness import Robustness
 
 
+@command(LOOKING)
 def robustness(
     network: NetworkArgument,
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],

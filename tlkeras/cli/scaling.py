@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import TRAINING, command
 from tlkeras.cli.console import (
     DataDirOption,
     EngineOption,
@@ -38,6 +39,7 @@ MemoryOption = Annotated[
 ]
 
 
+@command(TRAINING)
 def extract(
     data: Annotated[
         str,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkeras.errors import ConfigError, unknown
+from tlkeras.options import HEAD, option
 
 KINDS: tuple[str, ...] = ("linear", "mlp")
 AUTO = "auto"
@@ -24,10 +25,12 @@ class HeadConfig:
         ConfigError: an unknown kind or a value out of range.
     """
 
-    kind: str = "linear"
-    units: tuple[int, ...] = (256,)
-    dropout: float = 0.3
-    batch_norm: bool = True
+    kind: str = option(
+        "linear", "linear, mlp, or auto: the best of several within --budget-s.", panel=HEAD, flag="--head"
+    )
+    units: tuple[int, ...] = option((256,), "Hidden units of the mlp head, as 256 or 256,128.", panel=HEAD)
+    dropout: float = option(0.3, "Dropout of the mlp head.", panel=HEAD)
+    batch_norm: bool = option(True, "Batch normalisation in the mlp head.", panel=HEAD)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -53,7 +56,7 @@ class HeadSearch:
     """
 
     kind: str = AUTO
-    budget_s: float = 120.0
+    budget_s: float = option(120.0, "Seconds that --head auto may take.", panel=HEAD)
 
     def __post_init__(self) -> None:
         if self.kind != AUTO:

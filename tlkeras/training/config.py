@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tlkeras import backbones
+from tlkeras.backbones import table as backbones
 from tlkeras.backbones.table import OWN_FIT
 from tlkeras.errors import ConfigError
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
-from tlkeras.images.resize import check_fit
+from tlkeras.options import DATA, NETWORK, option
 from tlkeras.training.fine_tune_config import FineTuneConfig
 
 DEFAULT_BACKBONE = "mobilenet_v2"
@@ -32,21 +32,33 @@ class TrainConfig:
     fine_tune: how the network is trained on, after its head; None leaves it frozen.
     """
 
-    backbone: str = DEFAULT_BACKBONE
-    weights: str = "pretrained"
-    size_px: int | None = None
-    fit: str = OWN_FIT
-    mirror: bool = False
+    backbone: str = option(
+        DEFAULT_BACKBONE,
+        f"Pretrained network; 'tlkeras backbones' lists all. {DEMO_BACKBONE} for demo.",
+        panel=NETWORK,
+    )
+    weights: str = option("pretrained", "pretrained, imagenet, none (random), or a weights file.", panel=NETWORK)
+    size_px: int | None = option(
+        None, "Input size in pixels; the network's own by default.", panel=NETWORK, flag="--size"
+    )
+    fit: str = option(
+        OWN_FIT, "How photos become square: stretch, crop, pad, auto (as suits the network).", panel=NETWORK
+    )
+    mirror: bool = option(False, "Average the features of each photo with those of its mirror image.", panel=NETWORK)
     head: HeadConfig | HeadSearch = field(default_factory=HeadConfig)
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
-    seed: int = 0
-    engine: str = "auto"
-    precision: str = "fp32"
-    strict: bool = False
+    validation_fraction: float = option(0.15, "Share split off for choosing the head.", panel=DATA)
+    test_fraction: float = option(0.15, "Share split off for measuring.", panel=DATA)
+    seed: int = option(0, "Same seed, same result.")
+    engine: str = option(
+        "auto", "Who runs the frozen network: auto, openvino, onnxruntime or tensorflow.", panel=NETWORK
+    )
+    precision: str = option("fp32", "fp32, or bf16 (faster where OpenVINO and the CPU have it).", panel=NETWORK)
+    strict: bool = option(False, "Stop when a photo is rejected.", panel=DATA)
     fine_tune: FineTuneConfig | None = None
 
     def __post_init__(self) -> None:
+        from tlkeras.images.resize import check_fit  # loads NumPy, which the command line's help does without
+
         row = backbones.get(self.backbone)
         object.__setattr__(self, "fit", row.fit_asked(self.fit))  # what is kept is what was done
         check_fit(self.fit, self.side_px)

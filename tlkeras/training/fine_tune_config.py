@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tlkeras.errors import ConfigError, unknown
+from tlkeras.options import option
 
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
@@ -46,28 +47,30 @@ class FineTuneConfig:
     Raises: ConfigError for a value that an option cannot have.
     """
 
-    epochs: int = 10
-    unfreeze: int | str = ALL
-    gradual: bool = False
-    learning_rate: float | None = None
-    rate_decay: float = 0.8
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    optimiser: str = "adamw"
-    momentum: float = 0.9
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    label_smoothing: float = 0.05
-    ema: float = 0.99
-    soup: int = 3
-    patience: int = 5
-    refit: bool = True
-    batch_size: int = 32
-    augment: str = "auto"
-    batch_statistics: bool = False
-    mixed_precision: bool = False
-    devices: tuple[str, ...] = ()
-    save_seconds: float = 60.0
+    epochs: int = option(10, "Passes over the training photos, at most.")
+    unfreeze: int | str = option(ALL, "How many last blocks of the network are trained: a number or all.")
+    gradual: bool = option(False, "Unfreeze one block an epoch, the last one first.")
+    learning_rate: float | None = option(
+        None, "Highest rate, of head and last block; default 0.0003 for adamw, 0.01 for sgd."
+    )
+    rate_decay: float = option(0.8, "Each block's rate over that of the block behind it.")
+    schedule: str = option("cosine", "Rate after the warm-up: cosine or constant.")
+    warmup: float = option(0.1, "Share of the steps in which the rate rises.")
+    optimiser: str = option("adamw", "adamw, or sgd (with Nesterov momentum).")
+    momentum: float = option(0.9, "Momentum of sgd.")
+    weight_decay: float = option(0.01, "Decoupled; norms and biases are spared.")
+    clip_norm: float = option(1.0, "Longest gradient; 0 for no limit.")
+    label_smoothing: float = option(0.05, "Share of the target that all classes get alike.")
+    ema: float = option(0.99, "Decay of the averaged weights; 0 for none.")
+    soup: int = option(3, "With --no-refit: how many best epochs are averaged; 0 for none.")
+    patience: int = option(5, "Epochs without a better validation before it stops; 0: never.")
+    refit: bool = option(True, "Train what won once more, on the validation photos too.")
+    batch_size: int = option(32, "Photos a step.")
+    augment: str = option("auto", "Changes of the photos: off, light, strong, or auto.")
+    batch_statistics: bool = option(False, "Let batch normalisation follow the batches.")
+    mixed_precision: bool = option(False, "Compute in bfloat16, on GPUs that have it.")
+    devices: tuple[str, ...] = option((), "Devices that share each batch, as gpu:0,gpu:1.")
+    save_seconds: float = option(60.0, "Save the state this often, and at the end of each epoch.")
 
     def __post_init__(self) -> None:
         # JSON gives lists back.
