@@ -211,7 +211,7 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
     import keras
 
     from tlkeras import backbones
-    from tlkeras.heads.build import build_head
+    from tlkeras.heads.config import build_head
 
     if backbone is None:
         backbone = backbones.build(config.backbone, "none", size_px=config.size_px)

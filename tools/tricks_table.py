@@ -177,8 +177,7 @@ class Trainer:
         import keras
         import tensorflow as tf
 
-        from tlkeras.heads.config import HeadConfig
-        from tlkeras.heads.mlp import build_mlp
+        from tlkeras.heads.config import HeadConfig, build_mlp
 
         self.recipe = recipe
         train_X, train_y = task.rows(recipe.features, "train")

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.build import build_head
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, build_head, build_mlp, linear_model
 from tlkeras.heads.linear import LinearHead, unit_rows
-from tlkeras.heads.mlp import build_mlp, fit_mlp, linear_model
+from tlkeras.heads.mlp import fit_mlp
 
 RINGS = HeadConfig("mlp", (32,), 0.1)
 

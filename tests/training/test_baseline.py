@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.heads.config import head_logits
 from tlkeras.progress import Silent
 from tlkeras.training.baseline import logits_on_validation, starting_head
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.head import head_logits, train_head
+from tlkeras.training.fit import fit_head
 
 COUNT, TRAINED = 120, 90
 
@@ -22,7 +23,7 @@ def frozen():
     splits = np.where(np.arange(COUNT) < TRAINED, "train", "validation")
     images = LabelledImages("three", "three", ("a", "b", "c"), tuple(map(str, range(COUNT))), labels, splits)
     features = features.astype(np.float32)
-    return train_head(TrainConfig("tlkeras_tiny"), images, np.arange(COUNT), features, Silent()), images, features
+    return fit_head(TrainConfig("tlkeras_tiny"), images, np.arange(COUNT), features, Silent()), images, features
 
 
 def asked(frozen, images, **options):

@@ -10,13 +10,12 @@ from tests.pictures import tinted
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, head_logits
 from tlkeras.heads.logits import softmax
 from tlkeras.progress import Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import fit, in_background
-from tlkeras.training.head import head_logits
 from tlkeras.training.judge import judge, with_class_names
 from tlkeras.training.run import joined, train
 

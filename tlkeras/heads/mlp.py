@@ -1,4 +1,4 @@
-"""Keras heads: the linear layer, and a multilayer perceptron trained on stored features."""
+"""A multilayer perceptron trained on stored features."""
 
 from __future__ import annotations
 
@@ -8,78 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.config import HeadConfig
-from tlkeras.heads.linear import LinearHead, check_training_rows
+from tlkeras.heads.config import HeadConfig, build_mlp, head_logits
+from tlkeras.heads.linear import check_training_rows
 from tlkeras.heads.logits import log_loss_and_accuracy
 
 if TYPE_CHECKING:
     import keras
 
 _DEFAULT = HeadConfig("mlp")
-
-
-def build_linear(feature_size: int, class_count: int) -> keras.Model:
-    """The Keras network of a linear head, [N, feature_size] → logits [N, class_count].
-
-    Layers: "unit_length", which does what ``tlkeras.heads.linear.unit_rows`` does, and the Dense "logits".
-
-    Raises:
-        ConfigError: sizes below one feature or two classes.
-    """
-    import keras
-
-    _check_sizes(feature_size, class_count)
-    features = keras.Input((feature_size,), name="features")
-    directions = keras.layers.UnitNormalization(name="unit_length")(features)
-    return keras.Model(features, keras.layers.Dense(class_count, name="logits")(directions), name="linear_head")
-
-
-def linear_model(head: LinearHead) -> keras.Model:
-    """``build_linear`` with the weights of ``head``, which was fitted on ``unit_rows`` of the features."""
-    model = build_linear(*head.weights.shape)
-    model.get_layer("logits").set_weights([head.weights, head.bias])
-    return model
-
-
-def build_mlp(
-    config: HeadConfig,
-    feature_size: int,
-    class_count: int,
-    *,
-    mean: np.ndarray | None = None,
-    variance: np.ndarray | None = None,
-) -> keras.Model:
-    """The Keras network of an MLP head, [N, feature_size] → logits [N, class_count].
-
-    Layers: "standardise" (a batch normalisation without trainable weights, whose stored statistics are those of the
-    training features: ``mean`` and ``variance`` [feature_size], 0 and 1 when left out), then per hidden layer
-    "dense_i", "batch_norm_i", "relu_i", "dropout_i", and "logits".
-
-    Raises:
-        ConfigError: sizes below one feature or two classes, or a config that is not an MLP's.
-    """
-    import keras
-
-    _check_sizes(feature_size, class_count)
-    if config.kind != "mlp":
-        raise ConfigError("an MLP is built from a config of kind 'mlp'", received=config.kind)
-    # An ordinary layer whose statistics are plain weights, so they are saved and loaded like all others.
-    standardise = keras.layers.BatchNormalization(
-        center=False, scale=False, epsilon=1e-6, trainable=False, name="standardise"
-    )
-    features = keras.Input((feature_size,), name="features")
-    x = standardise(features)
-    for i, units in enumerate(config.units, start=1):
-        x = keras.layers.Dense(units, use_bias=not config.batch_norm, name=f"dense_{i}")(x)
-        if config.batch_norm:
-            x = keras.layers.BatchNormalization(momentum=0.9, name=f"batch_norm_{i}")(x)
-        x = keras.layers.ReLU(name=f"relu_{i}")(x)
-        if config.dropout:
-            x = keras.layers.Dropout(config.dropout, name=f"dropout_{i}")(x)
-    model = keras.Model(features, keras.layers.Dense(class_count, name="logits")(x), name="mlp_head")
-    if mean is not None and variance is not None:
-        standardise.set_weights([mean, variance])
-    return model
 
 
 def fit_mlp(
@@ -152,12 +88,6 @@ def fit_mlp(
     return model, history
 
 
-def head_logits(head: keras.Model, features: np.ndarray, batch_size: int = 4096) -> np.ndarray:
-    """Logits float32 ``[N, K]`` of a Keras head for features ``[N, D]``, in inference mode."""
-    parts = [head(features[at : at + batch_size], training=False) for at in range(0, len(features), batch_size)]
-    return np.concatenate([np.asarray(part) for part in parts])
-
-
 def _watch(
     model: keras.Model, val_X: np.ndarray, val_y: np.ndarray, patience: int, history: list[dict[str, float]]
 ) -> keras.callbacks.Callback:
@@ -186,11 +116,3 @@ def _tell(progress: Callable[[int, int], None] | None, epochs: int) -> list[kera
     if progress is None:
         return []
     return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress(epoch + 1, epochs))]
-
-
-def _check_sizes(feature_size: int, class_count: int) -> None:
-    if feature_size < 1 or class_count < 2:
-        raise ConfigError(
-            "a head needs at least one feature and two classes",
-            received=f"{feature_size} features and {class_count} classes",
-        )

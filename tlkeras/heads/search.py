@@ -13,8 +13,9 @@ accuracy jumps by whole images and is often equal for many strengths.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -155,22 +156,39 @@ def assign_folds(labels: np.ndarray, seed: int, *, folds: int = FOLDS, groups: n
     return np.asarray(unit_folds[units])
 
 
+def out_of_fold(
+    folds: np.ndarray, class_count: int, answer: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Logits float32 [N, K] of every image by a head that was not fitted on its fold; zeros for those of fold -1.
+
+    ``folds`` int [N]. ``answer``: gives the logits of the images at the second indices by a head fitted on those at the
+    first ones.
+    """
+    made = np.zeros((len(folds), class_count), np.float32)
+    for fold in range(int(folds.max(initial=-1)) + 1):
+        out = np.flatnonzero(folds == fold)
+        made[out] = answer(np.flatnonzero(folds != fold), out)
+    return made
+
+
 def _search(
     rotated: RotatedFeatures, labels: np.ndarray, folds: np.ndarray, class_count: int, strengths: Sequence[float]
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
     """The curve over held-out images and, per strength, their logits [N, K] (rows of other images are zero)."""
-    parts = []
-    for fold in range(int(folds.max()) + 1):
-        kept, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        solver = PathSolver(rotated.rows[kept], labels[kept], class_count, rotated.spread)
-        parts.append((solver, rotated.rows[out], out))
+    solvers: dict[int, PathSolver] = {}
+
+    def answer(kept: np.ndarray, out: np.ndarray, strength: float) -> np.ndarray:
+        fold = int(folds[out[0]])
+        if fold not in solvers:
+            solvers[fold] = PathSolver(rotated.rows[kept], labels[kept], class_count, rotated.spread)
+        solver = solvers[fold].solve(strength, tolerance_nats=_SEARCH_TOLERANCE_NATS)
+        return solver.logits(rotated.rows[out])
+
     held_out = np.flatnonzero(folds >= 0)
     curve: list[dict[str, float]] = []
     path: list[np.ndarray] = []
     for strength in strengths:
-        logits = np.zeros((len(labels), class_count), np.float32)
-        for solver, rows, out in parts:
-            logits[out] = solver.solve(strength, tolerance_nats=_SEARCH_TOLERANCE_NATS).logits(rows)
+        logits = out_of_fold(folds, class_count, partial(answer, strength=strength))
         path.append(logits)
         curve.append({"strength": strength, **log_loss_and_accuracy(logits[held_out], labels[held_out])})
         if len(curve) - 1 - int(np.argmin([row["log_loss"] for row in curve])) >= _PATIENCE:

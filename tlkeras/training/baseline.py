@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.heads.config import head_logits, linear_model
 from tlkeras.heads.linear import PathSolver, rotate, unit_rows
-from tlkeras.heads.mlp import linear_model
-from tlkeras.heads.search import assign_folds
-from tlkeras.training.head import Head, head_logits
+from tlkeras.heads.search import assign_folds, out_of_fold
+from tlkeras.heads.train import Head
 
 FOLDS = 5
 
@@ -53,12 +53,12 @@ def logits_on_validation(
     rotated = rotate(unit_rows(features[rows]))
     folds = np.full(len(rows), -1)
     folds[len(train) :] = assign_folds(np.zeros(len(chosen), np.int64), seed, folds=FOLDS, groups=groups[chosen])
-    logits = np.zeros((len(rows), len(images.class_names)), np.float32)
-    for fold in range(int(folds.max()) + 1):
-        kept, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        solver = PathSolver(rotated.rows[kept], images.labels[rows[kept]], logits.shape[1], rotated.spread)
-        logits[out] = solver.solve(head.description["strength"]).logits(rotated.rows[out])
-    return logits[len(train) :]
+
+    def answer(kept: np.ndarray, out: np.ndarray) -> np.ndarray:
+        solver = PathSolver(rotated.rows[kept], images.labels[rows[kept]], len(images.class_names), rotated.spread)
+        return solver.solve(head.description["strength"]).logits(rotated.rows[out])
+
+    return out_of_fold(folds, len(images.class_names), answer)[len(train) :]
 
 
 def _refitted(head: Head) -> bool:

@@ -21,10 +21,10 @@ from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.features.store import FeatureSpace
 from tlkeras.heads.logits import fit_temperature, softmax
+from tlkeras.heads.train import Head, train_head
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.head import Head, train_head
 
 if TYPE_CHECKING:
     from tlkeras.training.fine_tune import FineTuning
@@ -109,7 +109,7 @@ def fit(
     features = source.of(verdicts, reporter)
     clock.stop("features")
 
-    head = train_head(config, images, checked.groups, features.matrix, reporter)
+    head = fit_head(config, images, checked.groups, features.matrix, reporter)
     temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
     calibration = _calibration(head.held_out_logits, head.held_out_labels, temperature)
     described = ClassifierConfig(
@@ -132,6 +132,22 @@ def fit(
     tuned = _fine_tuned(config, fitted, reporter, state_folder, how_to_resume)
     clock.stop("fine-tune")
     return tuned
+
+
+def fit_head(
+    config: TrainConfig, images: LabelledImages, groups: np.ndarray, features: np.ndarray, reporter: Reporter
+) -> Head:
+    """Train the head of ``config`` on features float32 ``[N, D]``, aligned with ``images``, of train and validation."""
+    train, validation = (np.flatnonzero(images.splits == name) for name in ("train", "validation"))
+    return train_head(
+        config.head,
+        (features[train], images.labels[train]),
+        (features[validation], images.labels[validation]),
+        len(images.class_names),
+        seed=config.seed,
+        groups=groups[np.concatenate([train, validation])],
+        reporter=reporter,
+    )
 
 
 def _fine_tuned(

@@ -14,9 +14,9 @@ from tlkeras.errors import DataError
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.features.store import FeatureSpace
+from tlkeras.heads.config import head_logits
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import TrainedClassifier
-from tlkeras.training.head import head_logits
 
 
 @dataclass(frozen=True)

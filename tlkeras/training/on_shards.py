@@ -15,10 +15,9 @@ from tlkeras.errors import ConfigError, DataError, WeightsError
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.features.shards import ShardSet
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, linear_model
 from tlkeras.heads.linear import STRENGTHS, LinearHead
 from tlkeras.heads.logits import fit_temperature, softmax
-from tlkeras.heads.mlp import linear_model
 from tlkeras.heads.search import search_linear
 from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes
 from tlkeras.progress import Advance, Reporter, Silent

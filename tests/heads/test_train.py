@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.heads.test_mlp import rings
+from tlkeras.heads import train as training
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json, head_named
+from tlkeras.heads.train import search_heads
 from tlkeras.progress import Silent
-from tlkeras.training import head_search
-from tlkeras.training.head_search import search_heads
 
 SMALL = (HeadConfig("mlp", (64,), 0.1), HeadConfig("mlp", (96,), 0.1))
 
@@ -24,7 +24,7 @@ def search(features, labels, classes, *, budget_s=600.0, mlps=SMALL, cut=0.2):
 @pytest.fixture(scope="module")
 def curved():
     with pytest.MonkeyPatch.context() as quick:
-        quick.setattr(head_search, "EPOCHS", 25)
+        quick.setattr(training, "EPOCHS", 25)
         return search(*rings(1700, 0), 2, cut=0.4)
 
 

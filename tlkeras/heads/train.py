@@ -1,25 +1,28 @@
-"""Search for the best head on stored features within a time budget: linear path, MLPs, and k-NN as a check.
+"""Train the head that was asked for on stored features, or search for the best one within a time budget.
 
-Every candidate is judged by the same held-out images: validation where it is large, else all images in turn, in
-folds. Heads are compared by the held-out log loss after a temperature, since every classifier gets one. An MLP must
-be better than the linear head by more than one standard error of the difference over the images (the rule of
-Breiman, Friedman, Olshen and Stone 1984): within the noise, the simpler head is taken.
+The search tries the linear path, MLPs, and k-NN as a check. Every candidate is judged by the same held-out images:
+validation where it is large, else all images in turn, in folds. Heads are compared by the held-out log loss after a
+temperature, since every classifier gets one. An MLP must be better than the linear head by more than one standard
+error of the difference over the images (the rule of Breiman, Friedman, Olshen and Stone 1984): within the noise, the
+simpler head is taken.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits, linear_model
 from tlkeras.heads.knn import vote
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
-from tlkeras.heads.mlp import fit_mlp, head_logits
-from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, search_linear
+from tlkeras.heads.mlp import fit_mlp
+from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, out_of_fold, search_linear
 from tlkeras.progress import Reporter
 
 # From the quickest to the slowest; what the budget does not reach is left out at the end.
@@ -34,6 +37,109 @@ NEIGHBOURS = (1, 5, 20)
 EPOCHS = 100
 # Of the images that a fold trains on, one in so many decides when to stop: the fold itself only judges.
 _STOPPING_FOLDS = 8
+
+Rows = tuple[np.ndarray, np.ndarray]  # features float32 [N, D], labels int [N]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained head.
+
+    model: Keras, features float32 ``[N, D]`` → logits ``[N, K]``. config: its architecture.
+    description: plain values for ``run.json``; ``search`` in it is the table of a head search.
+    held_out_logits ``[M, K]``, held_out_labels ``[M]``: what heads that had not seen those images said of them,
+    from which the temperature is fitted. held_out_rows: int64 ``[M]``, which images those are, counted through train,
+    then validation; None where they are validation.
+    """
+
+    model: Any
+    config: HeadConfig
+    description: dict[str, Any]
+    held_out_logits: np.ndarray
+    held_out_labels: np.ndarray
+    held_out_rows: np.ndarray | None = None
+
+
+def train_head(
+    wanted: HeadConfig | HeadSearch,
+    train: Rows,
+    validation: Rows,
+    class_count: int,
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+    reporter: Reporter,
+) -> Head:
+    """Train a head on features and labels of train and validation.
+
+    The linear head is refitted on both after its strength is chosen; the MLP needs validation to know when to
+    stop and is trained on train only. A search tries both kinds and trains the better one. ``groups``: int64
+    ``[train + validation]``, images of one group share a fold.
+
+    Raises: DataError, ConfigError: as ``search_linear`` and ``fit_mlp``.
+    """
+    if isinstance(wanted, HeadSearch):
+        return _searched(wanted, train, validation, class_count, seed, groups, reporter)
+    if wanted.kind == "mlp":
+        return _mlp(wanted, train, validation, class_count, seed, reporter)
+    result = _linear_result(train, validation, class_count, seed, groups)
+    reporter.say(f"     head  linear, L2 strength C = {result.strength:.1e}, chosen in {result.seconds:.1f} s")
+    return _linear(result)
+
+
+def _linear_result(train: Rows, validation: Rows, class_count: int, seed: int, groups: np.ndarray | None) -> HeadResult:
+    return search_linear(
+        unit_rows(train[0]), train[1], unit_rows(validation[0]), validation[1], class_count, seed=seed, groups=groups
+    )
+
+
+def _linear(result: HeadResult) -> Head:
+    return Head(
+        model=linear_model(result.head),
+        config=HeadConfig(),
+        description={"kind": "linear", "strength": result.strength, "curve": result.curve},
+        held_out_logits=result.held_out_logits,
+        held_out_labels=result.held_out_labels,
+        held_out_rows=result.held_out_indices,
+    )
+
+
+def _mlp(config: HeadConfig, train: Rows, validation: Rows, class_count: int, seed: int, reporter: Reporter) -> Head:
+    with reporter.step("mlp head", "epochs") as progress:
+        model, history = fit_mlp(
+            *train, *validation, class_count, config=config, epochs=EPOCHS, seed=seed, progress=progress
+        )
+    return Head(
+        model=model,
+        config=config,
+        description={**asdict(config), "curve": history},
+        held_out_logits=head_logits(model, validation[0]),
+        held_out_labels=validation[1],
+    )
+
+
+def _searched(
+    search: HeadSearch,
+    train: Rows,
+    validation: Rows,
+    class_count: int,
+    seed: int,
+    groups: np.ndarray | None,
+    reporter: Reporter,
+) -> Head:
+    found = search_heads(
+        train, validation, class_count, budget_s=search.budget_s, seed=seed, groups=groups, reporter=reporter
+    )
+    judged = sum(candidate.log_loss is not None for candidate in found.candidates)
+    tried = f"{judged} of {len(found.candidates)} candidates tried in {found.seconds:.1f} s"
+    reporter.say(f"     head  {tried}: {found.reason}")
+    if found.chosen.kind == "linear":
+        head = _linear(found.linear)
+    else:
+        head = _mlp(found.chosen, train, validation, class_count, seed, reporter)
+        # More images than validation has, and none of them decided when to stop.
+        head = replace(head, held_out_logits=found.held_out_logits, held_out_labels=found.held_out_labels)
+    return replace(head, description={**head.description, "search": found.to_json(search.budget_s)})
 
 
 @dataclass(frozen=True)
@@ -113,9 +219,7 @@ def search_heads(
         DataError, ConfigError: as ``search_linear`` and ``fit_mlp``.
     """
     began = time.perf_counter()
-    linear = search_linear(
-        unit_rows(train[0]), train[1], unit_rows(validation[0]), validation[1], class_count, seed=seed, groups=groups
-    )
+    linear = _linear_result(train, validation, class_count, seed, groups)
     features, labels = (np.concatenate([one, other]) for one, other in zip(train, validation, strict=True))
     # The very folds of the linear search.
     folds = held_out_folds(labels, len(train[1]), seed, groups=groups)
@@ -133,7 +237,7 @@ def search_heads(
             if started - began + expected > budget_s:
                 tried.append(Candidate(name, config, None, None, 0.0, "not tried: no time left"))
                 continue
-            made, note = _out_of_fold(
+            made, note = _mlp_out_of_fold(
                 config, features, labels, folds, class_count, groups, seed=seed, until=began + budget_s
             )
             seconds = time.perf_counter() - started
@@ -161,23 +265,18 @@ def search_heads(
 def _neighbours(
     features: np.ndarray, labels: np.ndarray, folds: np.ndarray, held_out: np.ndarray, class_count: int
 ) -> Iterator[Candidate]:
+    def answer(kept: np.ndarray, out: np.ndarray, k: int) -> np.ndarray:
+        return vote(features[kept], labels[kept], features[out], class_count, k)
+
     for k in NEIGHBOURS:
         started = time.perf_counter()
-        made = np.zeros((len(labels), class_count), np.float32)
-        for kept, out in _parts(folds):
-            made[out] = vote(features[kept], labels[kept], features[out], class_count, k)
+        made = out_of_fold(folds, class_count, partial(answer, k=k))
         yield _judged(
             f"{k}-NN", None, made[held_out], labels[held_out], time.perf_counter() - started, "a check, never shipped"
         )
 
 
-def _parts(folds: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each fold the indices that train and those that judge."""
-    for fold in range(int(folds.max()) + 1):
-        yield np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-
-
-def _out_of_fold(
+def _mlp_out_of_fold(
     config: HeadConfig,
     features: np.ndarray,
     labels: np.ndarray,
@@ -189,28 +288,28 @@ def _out_of_fold(
     until: float,
 ) -> tuple[np.ndarray | None, str]:
     """Logits [N, K] of an MLP for every held-out image, by trainings that have not seen its fold; or None and why."""
-    made = np.zeros((len(labels), class_count), np.float32)
-    for kept, out in _parts(folds):
+    if int(folds.max()) < 0:
+        return None, "not tried: no image can be held out"
+
+    def answer(kept: np.ndarray, out: np.ndarray) -> np.ndarray:
         if time.perf_counter() > until:
-            return None, "stopped: no time left"
+            raise _NotTriedError("stopped: no time left")
         inner = assign_folds(labels[kept], seed, folds=_STOPPING_FOLDS, groups=None if groups is None else groups[kept])
         learn, stop = kept[inner != 0], kept[inner == 0]
         if not len(stop):
-            return None, "not tried: too few images to tell when to stop"
-        model, _ = fit_mlp(
-            features[learn],
-            labels[learn],
-            features[stop],
-            labels[stop],
-            class_count,
-            config=config,
-            epochs=EPOCHS,
-            seed=seed,
-        )
-        made[out] = head_logits(model, features[out])
-    if int(folds.max()) < 0:
-        return None, "not tried: no image can be held out"
-    return made, ""
+            raise _NotTriedError("not tried: too few images to tell when to stop")
+        rows = (features[learn], labels[learn], features[stop], labels[stop])
+        model, _ = fit_mlp(*rows, class_count, config=config, epochs=EPOCHS, seed=seed)
+        return head_logits(model, features[out])
+
+    try:
+        return out_of_fold(folds, class_count, answer), ""
+    except _NotTriedError as why:
+        return None, str(why)
+
+
+class _NotTriedError(Exception):
+    """Why a candidate has no figures."""
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
