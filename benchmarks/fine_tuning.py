@@ -29,8 +29,8 @@ from benchmarks.common import assets, data_sets, fix_threads, print_table
 def measured(
     data: Path, backbone: str, size_px: int, epochs: int, seed: int, options: dict[str, Any]
 ) -> dict[str, Any]:
+    from tlkeras.fine_tuning.config import FineTuneConfig
     from tlkeras.training.config import TrainConfig
-    from tlkeras.training.fine_tune_config import FineTuneConfig
     from tlkeras.training.run import train
 
     config = TrainConfig(

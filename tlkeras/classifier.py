@@ -15,13 +15,13 @@ from tlkeras.data.inputs import image_files
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import head_named
 from tlkeras.images.arrays import as_uint8
 from tlkeras.progress import Reporter, Silent
 from tlkeras.run_facts import RunFacts
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
-from tlkeras.training.fine_tune_config import FineTuneConfig
 from tlkeras.training.fit import Fitted, fit
 from tlkeras.training.judge import judge
 
@@ -94,7 +94,7 @@ class ImageClassifier:
 
         ``images``, ``labels``: as ``fit`` takes them; those that ``fit`` was given, where it was a folder, a list, a
         name or ``LabelledImages``. The head is fitted as ``fit`` does it, from stored features. ``options``: the other
-        fields of ``tlkeras.training.fine_tune_config.FineTuneConfig``. The fine-tuned network is kept only where it is
+        fields of ``tlkeras.fine_tuning.config.FineTuneConfig``. The fine-tuned network is kept only where it is
         better on validation; ``fitted_.fine_tuning`` tells.
 
         Raises: DataError where there are no images; ConfigError for an option that is unknown or has an impossible

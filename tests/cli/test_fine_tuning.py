@@ -8,7 +8,7 @@ import pytest
 from tlkeras import ImageClassifier
 from tlkeras.cli.main import main
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.training import baseline
+from tlkeras.fine_tuning import baseline
 
 
 @pytest.fixture(scope="module")

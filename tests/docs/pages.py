@@ -26,7 +26,7 @@ NOT_RUN = {
     "python -m tools.": "a maintainer's script, hours",
     "python tools/": "a maintainer's script",
     "tlkeras demo": "serves until it is stopped [tests/demo/test_page.py]",
-    "tlkeras train": {"--resume": "needs a run that was interrupted [tests/training/test_resume.py]"},
+    "tlkeras train": {"--resume": "needs a run that was interrupted [tests/fine_tuning/test_resume.py]"},
     "tlkeras extract": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
     "tlkeras predict": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
     "fine_tune_on_ray": "needs a cluster [tests/training/test_on_ray.py]",

@@ -18,10 +18,10 @@ from tlkeras.cli.console import (
     quiet_tensorflow,
 )
 from tlkeras.cli.scaling import MemoryOption, holds_features, train_on_features
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
 from tlkeras.options import DATA
 from tlkeras.training.config import DEMO_BACKBONE, TrainConfig
-from tlkeras.training.fine_tune_config import FineTuneConfig
 
 if TYPE_CHECKING:
     from tlkeras.training.run import Run
@@ -99,6 +99,7 @@ def train(
         from tlkeras.evaluation.tables import search_tables, tables
         from tlkeras.report.build import write_report
         from tlkeras.run_facts import read_run
+        from tlkeras.training.run import find_rate as search_rate
         from tlkeras.training.run import resume as resume_training
         from tlkeras.training.run import train as run_training
 
@@ -107,9 +108,7 @@ def train(
             train_on_features(config, data or "", out, test, memory_gb, terminal, as_json)
             return
         if find_rate:
-            from tlkeras.training.rate_finder import find_rate as find
-
-            found = find(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
+            found = search_rate(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
         elif resume is not None:
             run = resume_training(resume, reporter=terminal)
         else:

@@ -8,9 +8,9 @@ from typing import Any
 from tlkeras.backbones import table as backbones
 from tlkeras.backbones.table import OWN_FIT
 from tlkeras.errors import ConfigError
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
 from tlkeras.options import DATA, NETWORK, option
-from tlkeras.training.fine_tune_config import FineTuneConfig
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 # The drawn demo needs no download, so neither may the network that it is tried with.

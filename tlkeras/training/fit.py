@@ -27,8 +27,8 @@ from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from tlkeras.training.fine_tune import FineTuning
-    from tlkeras.training.start import Start
+    from tlkeras.fine_tuning.course import FineTuning
+    from tlkeras.fine_tuning.start import Start
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def fit(
     """Train a classifier on frozen features, and fine-tune it where that is asked for.
 
     Images of the test split are kept out of everything. With ``hold_out_test=False`` no test split is made
-    where the data has none. ``state_folder``, ``how_to_resume``: see ``tlkeras.training.fine_tune.fine_tune``.
+    where the data has none. ``state_folder``, ``how_to_resume``: see ``tlkeras.fine_tuning.course.fine_tune``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; InterruptedRunError.
     """
     clock = Clock()
     if config.fine_tune is not None and (config.fine_tune.devices or config.fine_tune.mixed_precision):
-        from tlkeras.training.tuner import check_devices
+        from tlkeras.fine_tuning.tuner import check_devices
 
         check_devices(config.fine_tune)  # before minutes are spent on the photos
     # Weights that are not there are found out before minutes are spent on the photos.
@@ -153,7 +153,7 @@ def fit_head(
 def _fine_tuned(
     config: TrainConfig, fitted: Fitted, reporter: Reporter, folder: Path | None, how_to_resume: str
 ) -> Fitted:
-    from tlkeras.training.fine_tune import fine_tune
+    from tlkeras.fine_tuning.course import fine_tune
 
     assert config.fine_tune is not None
     start = starting_point(fitted, config.seed, refit=config.fine_tune.refit)
@@ -174,8 +174,8 @@ def _fine_tuned(
 
 def starting_point(fitted: Fitted, seed: int, *, refit: bool = False) -> Start:
     """The frozen classifier as fine-tuning starts from it; ``refit``: whether the fine-tuned one is refitted too."""
-    from tlkeras.training.baseline import logits_on_validation, starting_head
-    from tlkeras.training.start import Photos, Start
+    from tlkeras.fine_tuning.baseline import logits_on_validation, starting_head
+    from tlkeras.fine_tuning.start import Photos, Start
 
     images, features = fitted.images, fitted.features.matrix
     photos = {}

@@ -12,21 +12,25 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.progress import Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fit import Clock, Fitted, fit
+from tlkeras.training.fit import Clock, Fitted, fit, starting_point
 from tlkeras.training.judge import Judgement, judge_features, judge_kept, with_class_names
 from tlkeras.training.records import csv_bytes, write_records
 from tlkeras.training.unfinished import Asked, alone, forget, named
+
+if TYPE_CHECKING:
+    from tlkeras.fine_tuning.rate_finder import FoundRate
 
 RUNS_FOLDER = "runs"
 
@@ -131,6 +135,33 @@ def opened(asked: Asked) -> LabelledImages:
     if asked.test_data is not None:
         dataset = joined(dataset, open_dataset(asked.test_data, data_dir=asked.data_dir, seed=seed))
     return dataset
+
+
+def find_rate(
+    config: TrainConfig,
+    data: str,
+    *,
+    out: str | Path | None = None,
+    test_data: str | None = None,
+    data_dir: str | None = None,
+    reporter: Reporter | None = None,
+) -> FoundRate:
+    """Look for the learning rate of fine-tuning on ``data``: see ``tlkeras.fine_tuning.rate_finder``.
+
+    The folder ``out`` gets ``rate_finder.json`` and ``rate_finder.png``.
+
+    Raises: DataError, ConfigError, WeightsError, StorageError; OutOfMemoryError.
+    """
+    from tlkeras.fine_tuning.rate_finder import find_rate as found_from
+    from tlkeras.fine_tuning.rate_finder import write_rate
+
+    reporter = reporter or Silent()
+    if out is not None:
+        new_folder(out, RUNS_FOLDER, "")
+    dataset = opened(Asked(config, data, test_data, data_dir))
+    fitted = fit(replace(config, fine_tune=None), dataset, reporter)
+    found = found_from(starting_point(fitted, config.seed), config.fine_tune or FineTuneConfig(), reporter)
+    return write_rate(found, new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}-rate"))
 
 
 def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter) -> Run:

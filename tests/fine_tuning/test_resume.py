@@ -11,9 +11,9 @@ import pytest
 
 from tlkeras.cli.main import main
 from tlkeras.errors import StorageError
+from tlkeras.fine_tuning import baseline
+from tlkeras.fine_tuning.state import STATE_FILE, TuningState, load_weights
 from tlkeras.storage import unfinished
-from tlkeras.training import baseline
-from tlkeras.training.state import STATE_FILE, TuningState, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ CHILD = """
 import os, sys
 import numpy as np
 from tlkeras.cli.main import main
-from tlkeras.training import baseline
-from tlkeras.training.state import TuningState
+from tlkeras.fine_tuning import baseline
+from tlkeras.fine_tuning.state import TuningState
 
 course, step, number, arguments = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
 save, real, sent = TuningState.save, baseline.logits_on_validation, []

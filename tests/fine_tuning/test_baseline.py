@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.fine_tuning.baseline import logits_on_validation, starting_head
 from tlkeras.heads.config import head_logits
 from tlkeras.progress import Silent
-from tlkeras.training.baseline import logits_on_validation, starting_head
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import fit_head
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkeras.training.optimiser import Optimiser
+from tlkeras.fine_tuning.optimiser import Optimiser
 
 
 def variable(values):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tlkeras.cli.main import main
 from tlkeras.errors import ConfigError
-from tlkeras.training.rate_finder import smooth, suggested
+from tlkeras.fine_tuning.rate_finder import smooth, suggested
 
 RATES = np.geomspace(1e-6, 1, 80)
 

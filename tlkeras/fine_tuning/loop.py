@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from tlkeras.errors import DataError, InterruptedRunError
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.contest import log_losses
+from tlkeras.fine_tuning.interruption import Interruption
+from tlkeras.fine_tuning.pick import AVERAGED, RAW, Pick
+from tlkeras.fine_tuning.schedules import ema_decay, rate_at, unfrozen_blocks
+from tlkeras.fine_tuning.start import Start
+from tlkeras.fine_tuning.state import TuningState, load_weights, save_weights
+from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.heads.linear import fit_path, unit_rows
 from tlkeras.progress import Reporter
-from tlkeras.training.contest import log_losses
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.interruption import Interruption
-from tlkeras.training.pick import AVERAGED, RAW, Pick
-from tlkeras.training.schedules import ema_decay, rate_at, unfrozen_blocks
-from tlkeras.training.start import Start
-from tlkeras.training.state import TuningState, load_weights, save_weights
-from tlkeras.training.tuner import Tuner
 
 EARLY, NOT_FINITE = "early", "not finite"
 # Under what the weights after the last epoch are kept.

@@ -14,17 +14,17 @@ from tlkeras import backbones
 from tlkeras.backbones.blocks import blocks
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, OutOfMemoryError
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.course import fine_tune
+from tlkeras.fine_tuning.loop import NOT_FINITE, SHARES
+from tlkeras.fine_tuning.start import Start
+from tlkeras.fine_tuning.state import TuningState
+from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.heads.config import HeadConfig
 from tlkeras.progress import Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fine_tune import fine_tune
-from tlkeras.training.fine_tune_config import FineTuneConfig
 from tlkeras.training.fit import fit, starting_point
-from tlkeras.training.loop import NOT_FINITE, SHARES
-from tlkeras.training.start import Start
-from tlkeras.training.state import TuningState
-from tlkeras.training.tuner import Tuner
 
 TWO_EPOCHS = FineTuneConfig(epochs=2, batch_size=16, refit=False)  # three steps each
 
@@ -180,7 +180,7 @@ def test_other_photos_are_not_resumed(start, tmp_path):
 
 @pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_only_the_last_blocks_learn(count, start, monkeypatch):
-    monkeypatch.setattr("tlkeras.training.contest.NEEDED_ERRORS", -1e9)  # what moved is seen in the one that is kept
+    monkeypatch.setattr("tlkeras.fine_tuning.contest.NEEDED_ERRORS", -1e9)  # what moved is seen in the one that is kept
     config = FineTuneConfig(epochs=1, batch_size=16, unfreeze=count, optimiser="sgd", augment="off", ema=0.0)
     network = fine_tune(start, config, reporter=Silent()).classifier.network
     found = blocks(network)
@@ -277,7 +277,7 @@ def test_devices_and_precision_that_are_not_there(start):
 
 
 def test_mixed_precision_keeps_weights_in_full(start, monkeypatch):
-    monkeypatch.setattr("tlkeras.training.tuner._has_bfloat16", lambda: True)
+    monkeypatch.setattr("tlkeras.fine_tuning.tuner._has_bfloat16", lambda: True)
     tuner = Tuner(start.described, start.weights, FineTuneConfig(mixed_precision=True), 0)
     assert {variable.dtype for variable in tuner.network.weights} == {"float32"}
     assert tuner.network.get_layer("head").compute_dtype == "bfloat16"

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tlkeras.backbones.blocks import blocks
 from tlkeras.errors import ConfigError, OutOfMemoryError, unknown
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.optimiser import Optimiser
+from tlkeras.fine_tuning.schedules import block_factors
 from tlkeras.trained import ClassifierConfig, build_network, features_of
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.optimiser import Optimiser
-from tlkeras.training.schedules import block_factors
 
 Tensor = Any
 EVALUATION_BATCH = 32

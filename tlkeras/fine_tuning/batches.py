@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tlkeras.training.augment import Augment, Augmentation
+from tlkeras.fine_tuning.augment import Augment, Augmentation
 
 # Photos are kept a little larger than the network's input, so that a crop is not blown up.
 MARGIN = 8 / 7

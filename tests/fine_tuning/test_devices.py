@@ -14,8 +14,8 @@ from dataclasses import replace
 from tlkeras.data.open import open_dataset
 from tlkeras.progress import Silent
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fine_tune import fine_tune
-from tlkeras.training.fine_tune_config import FineTuneConfig
+from tlkeras.fine_tuning.course import fine_tune
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.training.fit import fit, starting_point
 
 config = TrainConfig("mobilenet_0.25", weights=sys.argv[2], size_px=32, engine="tensorflow")

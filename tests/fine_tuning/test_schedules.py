@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.schedules import FLOOR, block_factors, ema_decay, rate_at, unfrozen_blocks
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.schedules import FLOOR, block_factors, ema_decay, rate_at, unfrozen_blocks
 
 
 def test_warm_up_then_cosine_down_to_the_floor():

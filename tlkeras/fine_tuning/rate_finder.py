@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import ConfigError
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.schedules import unfrozen_blocks
+from tlkeras.fine_tuning.start import Start
+from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.images.png import figure_bytes
-from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
-from tlkeras.training.config import TrainConfig
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.fit import fit, starting_point
-from tlkeras.training.run import RUNS_FOLDER, opened
-from tlkeras.training.schedules import unfrozen_blocks
-from tlkeras.training.unfinished import Asked
+from tlkeras.progress import Reporter
+from tlkeras.storage import staged_folder, write_bytes, write_json
 
 STEPS = 80
 LOWEST = {"adamw": 1e-6, "sgd": 1e-5}
@@ -49,35 +47,18 @@ class FoundRate:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def find_rate(
-    config: TrainConfig,
-    data: str,
-    *,
-    out: str | Path | None = None,
-    test_data: str | None = None,
-    data_dir: str | None = None,
-    reporter: Reporter | None = None,
-) -> FoundRate:
-    """Train the network of ``config`` on ``data`` with a rate that grows from step to step, and draw its loss.
+def find_rate(start: Start, config: FineTuneConfig, reporter: Reporter) -> FoundRate:
+    """Train the network of ``start`` with a rate that grows from step to step; the weights are thrown away.
 
-    The folder ``out`` gets ``rate_finder.json`` and ``rate_finder.png``; the weights are thrown away.
+    ``folder`` of what is returned is empty; see ``write_rate``.
 
-    Raises: DataError, ConfigError, WeightsError, StorageError; OutOfMemoryError.
+    Raises: ConfigError when not even the lowest rates gave a finite loss; ImageError, StorageError; OutOfMemoryError.
     """
-    from tlkeras.training.tuner import Tuner
-
-    reporter = reporter or Silent()
-    if out is not None:
-        new_folder(out, RUNS_FOLDER, "")
-    tune = replace(config.fine_tune or FineTuneConfig(), ema=0.0)
-    dataset = opened(Asked(config, data, test_data, data_dir))
-    fitted = fit(replace(config, fine_tune=None), dataset, reporter)
-    start = starting_point(fitted, config.seed)
-    tune = start.settled(tune)
-    tuner = Tuner(start.described, start.weights, tune, config.seed)
-    batches = start.batches(tune, reporter)
-    lowest = LOWEST[tune.optimiser]
-    blocks = unfrozen_blocks(tuner.block_count, tuner.block_count, tune)
+    config = start.settled(replace(config, ema=0.0))
+    tuner = Tuner(start.described, start.weights, config, start.seed)
+    batches = start.batches(config, reporter)
+    lowest = LOWEST[config.optimiser]
+    blocks = unfrozen_blocks(tuner.block_count, tuner.block_count, config)
     rates: list[float] = []
     losses: list[float] = []
     with reporter.step("find rate", "steps") as progress:
@@ -92,8 +73,14 @@ def find_rate(
             smoothed = smooth(losses)
             if smoothed[-1] > _END * min(smoothed):
                 break
-    found = suggested(rates, losses)
-    folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}-rate")
+    return suggested(rates, losses)
+
+
+def write_rate(found: FoundRate, folder: Path) -> FoundRate:
+    """Make the folder with ``rate_finder.json`` and ``rate_finder.png``; returns the same with its folder.
+
+    Raises: StorageError when the disk refuses.
+    """
     found = replace(found, folder=folder)
     with staged_folder(folder) as staged:
         write_json(staged / "rate_finder.json", found.to_json())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlkeras.training.pick import AVERAGED, RAW, Pick
+from tlkeras.fine_tuning.pick import AVERAGED, RAW, Pick
 
 START = [np.array([0.0, 8.0], np.float32), np.float32(0.3)]
 ONE = [np.array([2.0, 4.0], np.float32), np.float32(0.3)]

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from tlkeras import backbones
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.contest import FROZEN, Contest, contest, to_json
+from tlkeras.fine_tuning.interruption import Interruption
+from tlkeras.fine_tuning.loop import Loop
+from tlkeras.fine_tuning.start import Start
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
-from tlkeras.training.contest import FROZEN, Contest, contest, to_json
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.interruption import Interruption
-from tlkeras.training.loop import Loop
-from tlkeras.training.start import Start
 
 # Within the folder of the state: where that of the second course is kept.
 REFIT_FOLDER = "refit"

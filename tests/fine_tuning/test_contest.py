@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlkeras.training.contest import FROZEN, contest, to_json
+from tlkeras.fine_tuning.contest import FROZEN, contest, to_json
 
 LABELS = np.arange(200) % 2
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from tlkeras.data.squares import squares
 from tlkeras.data.verdicts import Verdict
+from tlkeras.fine_tuning.augment import PRESETS, preset
+from tlkeras.fine_tuning.batches import Batches, kept_side_px
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.fine_tuning.pick import Pick
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig
-from tlkeras.training.augment import PRESETS, preset
-from tlkeras.training.batches import Batches, kept_side_px
-from tlkeras.training.fine_tune_config import FineTuneConfig
-from tlkeras.training.pick import Pick
 
 
 @dataclass(frozen=True)

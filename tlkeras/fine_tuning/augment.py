@@ -14,8 +14,8 @@ import keras
 import tensorflow as tf
 
 from tlkeras.errors import unknown
-from tlkeras.training.fine_tune_config import AUGMENTATIONS
-from tlkeras.training.rand_augment import RandAugment, warp
+from tlkeras.fine_tuning.config import AUGMENTATIONS
+from tlkeras.fine_tuning.rand_augment import RandAugment, warp
 
 Tensor = Any
 

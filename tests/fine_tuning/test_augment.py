@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tests.pictures import photo
-from tlkeras.training.augment import PRESETS, Augment, Augmentation, ColourJitter, Mix, RandomResizedCrop, preset
-from tlkeras.training.batches import Batches, kept_side_px
-from tlkeras.training.rand_augment import RandAugment, _operations, warp
+from tlkeras.fine_tuning.augment import PRESETS, Augment, Augmentation, ColourJitter, Mix, RandomResizedCrop, preset
+from tlkeras.fine_tuning.batches import Batches, kept_side_px
+from tlkeras.fine_tuning.rand_augment import RandAugment, _operations, warp
 
 SIDE = 24
 

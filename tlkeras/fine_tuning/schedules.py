@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tlkeras.training.fine_tune_config import ALL, FineTuneConfig
+from tlkeras.fine_tuning.config import ALL, FineTuneConfig
 
 # Cosine ends at this share of the highest rate.
 FLOOR = 0.01

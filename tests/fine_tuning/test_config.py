@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tlkeras.errors import ConfigError
+from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import HeadConfig
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fine_tune_config import FineTuneConfig
 
 
 @pytest.mark.parametrize(
