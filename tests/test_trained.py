@@ -8,6 +8,7 @@ import pytest
 
 from tests.pictures import encode, photo, tinted, with_orientation
 from tlkeras.errors import ClassifierError, ImageError, StorageError
+from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
 
 
@@ -28,6 +29,39 @@ def test_answers_survive_saving_and_loading(classifier, tmp_path):
     np.testing.assert_array_equal(again.logits(pixels), classifier.logits(pixels))
     with pytest.raises(StorageError, match="exists already"):
         classifier.save(tmp_path / "saved")
+
+
+def test_scalars_and_unnamed_variables_are_loaded_from_old_files_too(classifier, tmp_path, monkeypatch):
+    import keras
+    from safetensors.numpy import load_file, save_file
+
+    class Shift(keras.layers.Layer):
+        def build(self, _):
+            self.shift = self.add_weight(shape=(3,))  # Keras names it "variable", and the next one "variable_1"
+
+        def call(self, pixels):
+            return pixels + self.shift
+
+    def with_scalars(_=None):
+        # Without an axis to keep, mean, variance and count are single numbers.
+        return keras.Sequential([keras.Input((32, 32, 3)), Shift(), keras.layers.Normalization(axis=None)])
+
+    network = with_scalars()
+    network.layers[1].adapt(np.arange(32 * 32 * 3.0).reshape(1, 32, 32, 3))
+    saved = TrainedClassifier(classifier.config, network).save(tmp_path / "saved")
+    weights = saved / "weights.safetensors"
+    arrays = load_file(weights)
+    assert [array.shape for array in arrays.values()].count(()) == 3
+    assert "0000.variable" in arrays
+    arrays["0000.variable_7"] = arrays.pop("0000.variable")
+    save_file({name: np.atleast_1d(array) for name, array in arrays.items()}, tmp_path / "old")
+    monkeypatch.setattr("tlkeras.trained.build_network", with_scalars)
+    for file in (weights, tmp_path / "old"):
+        file.replace(weights)
+        _edit(saved, sha256={weights.name: sha256_of(weights)})
+        again = TrainedClassifier.load(saved).network
+        for value, expected in zip(again.get_weights(), network.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, expected)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, tmp_path, monkeypatch):

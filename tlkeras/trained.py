@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -156,7 +157,8 @@ class TrainedClassifier:
 
         folder = Path(folder)
         with staged_folder(folder) as staged:
-            arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in _named(self.network)}
+            # Not ascontiguousarray, which would give scalars an axis.
+            arrays = {name: np.asarray(value.numpy(), order="C") for name, value in _named(self.network)}
             try:
                 save_file(arrays, staged / WEIGHTS_FILE)
             except SafetensorError as error:
@@ -196,6 +198,11 @@ class TrainedClassifier:
         except SafetensorError as error:
             raise ClassifierError(f"'{weights}' cannot be read ({error})") from None
         variables = dict(_named(network))
+        # Files written before have numbers of the process in names, and an axis in scalars.
+        arrays = {_unnumbered(name): array for name, array in arrays.items()}
+        for name in arrays.keys() & variables.keys():
+            if variables[name].shape == () and arrays[name].shape == (1,):
+                arrays[name] = arrays[name].reshape(())
         if set(arrays) != set(variables) or any(arrays[n].shape != tuple(v.shape) for n, v in variables.items()):
             raise ClassifierError(f"'{weights}' does not fit the network that {CONFIG_FILE} describes")
         for name, variable in variables.items():
@@ -309,5 +316,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _named(network: Any) -> list[tuple[str, Any]]:
-    # Keras numbers layers per process, so a variable is known by its place in the network.
-    return [(f"{index:04d}.{variable.name}", variable) for index, variable in enumerate(network.weights)]
+    # Keras numbers layers per process, and variables without a name of their own, so a variable is known by its place.
+    return [(f"{index:04d}.{_unnumbered(variable.name)}", variable) for index, variable in enumerate(network.weights)]
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)

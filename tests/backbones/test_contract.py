@@ -10,6 +10,8 @@ import pytest
 
 from tlkeras.backbones import BACKBONES, WeightsFile, application, build, get, names
 from tlkeras.backbones.table import BUILT_IN
+from tlkeras.heads.config import HeadConfig
+from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
 # One or two of every family; the others differ from these in depth and width only, and take minutes.
 QUICK = {
@@ -41,7 +43,7 @@ def own_module(backbone):
 
 
 @pytest.mark.parametrize("name", quick_or_slow(QUICK, names()))
-def test_contract(name, tmp_path):
+def test_contract(name, tmp_path, monkeypatch):
     backbone = get(name)
     keras.utils.set_random_seed(3)
     model = build(name, "none", size_px=backbone.min_size_px)
@@ -66,6 +68,16 @@ def test_contract(name, tmp_path):
     keras.utils.set_random_seed(4)
     again = build(name, path, size_px=backbone.min_size_px)
     np.testing.assert_array_equal(again(batch, training=False).numpy(), features)
+
+    # As part of a classifier it is saved and loaded too; the first network, emptied, stands for one that is built anew.
+    config = ClassifierConfig(name, backbone.min_size_px, "stretch", False, HeadConfig(), ("a", "b"), 1.0, "")
+    saved = TrainedClassifier(config, build_network(config, again))
+    saved.save(tmp_path / "classifier")
+    for variable in model.weights:
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    monkeypatch.setattr("tlkeras.backbones.build", lambda *_, **__: model)
+    loaded = TrainedClassifier.load(tmp_path / "classifier")
+    np.testing.assert_array_equal(loaded.logits(batch), saved.logits(batch))
 
 
 FIRST_OF_EACH_FAMILY = {backbone.family: name for name, backbone in reversed(BACKBONES.items())}.values()
