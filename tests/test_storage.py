@@ -6,11 +6,13 @@ import stat
 
 import pytest
 
-from tlkeras.errors import ConfigError, StorageError
+from tlkeras.errors import ConfigError, FormatError, StorageError
 from tlkeras.storage import (
     cache_root,
     clear_cache,
     new_folder,
+    parse_json,
+    read_json,
     sha256_of,
     size_of,
     staged_folder,
@@ -102,3 +104,48 @@ def test_a_new_folder_is_never_one_that_is_there(tmp_path):
     assert new_folder(tmp_path / "mine", "ideal", "x") == tmp_path / "mine"
     with pytest.raises(ConfigError, match="exists already"):
         new_folder(tmp_path / "ideal", "ideal", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "words"),
+    [
+        ("[" * 100_000, list, "at most 32 levels"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, dict, "at most 32 levels"),
+        ("[" * 40 + "]" * 40, list, "at most 32 levels"),
+        ("{", dict, "no JSON"),
+        ("", dict, "no JSON"),
+        (b"\xff\xfe\xfd", dict, "no JSON"),
+        ('{"a": NaN}', dict, "NaN is no number"),
+        ('{"a": -Infinity}', dict, "no number"),
+        ("9" * 5000, int, "no JSON"),
+        ("[]", dict, "the whole is list, not dict"),
+        ('{"b": 1}', {"a": int}, "'a' is missing"),
+        ('{"a": true}', {"a": int}, "'a' is bool, not int"),
+        ('{"a": 1.5}', {"a": int}, "'a' is float, not int"),
+        ('{"a": "no"}', {"a": bool}, "'a' is str, not bool"),
+        ('{"a": ["b", 1]}', {"a": [str]}, "an item of 'a' is int, not str"),
+        ('{"a": {"b": []}}', {"a": {"b": dict}}, "'b' is list, not dict"),
+        ('{"a": "x"}', {"a": (None, float)}, "'a' is str, not float"),
+        (" " * 2000, dict, "larger than the 1,000 bytes"),
+    ],
+)
+def test_json_that_is_not_as_it_should_be_is_one_line(text, schema, words):
+    with pytest.raises(FormatError, match=words) as caught:
+        parse_json(text, schema, what="it", most_bytes=1000 if words.startswith("larger") else 10**7)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_that_fits_is_read_as_it_is(tmp_path):
+    value = {"name": 'a " ] } \\', "size": [1, 2.5], "none": None, "deep": [[[[]]]], "ü": "\u202e"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json", {"name": str, "size": [float], "none": (None, int)}) == value
+    assert parse_json("[[]]", [list], what="it") == [[]]
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_json_is_not_read_from_what_has_no_end(name, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    holder = os.open(tmp_path / "pipe", os.O_RDWR)  # so that opening it does not wait for a writer
+    with pytest.raises(FormatError, match="no regular file"):
+        read_json(tmp_path / name)
+    os.close(holder)

@@ -66,6 +66,10 @@ class StorageError(TlkerasError, OSError):
     __str__ = TlkerasError.__str__
 
 
+class FormatError(TlkerasError, ValueError):
+    """The content of a file is not what such a file holds: damaged, made by something else, or made to do harm."""
+
+
 class ClassifierError(TlkerasError, ValueError):
     """A saved classifier or run directory cannot be used."""
 
