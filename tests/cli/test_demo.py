@@ -24,6 +24,8 @@ def test_what_is_no_run_is_told_first(monkeypatch, capfd):
     assert "'absent' is not a run" in capfd.readouterr().err
     assert main(["demo", "absent", "--port", "70000"]) == 2
     assert "--port" in capfd.readouterr().err
+    assert main(["demo", "absent", "--auth", "me"]) == 2
+    assert "--auth must be NAME:PASSWORD" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
@@ -41,14 +43,15 @@ def test_the_address_is_printed_and_ctrl_c_ends_it(run_folder, monkeypatch, capf
     closed = []
 
     @contextlib.contextmanager
-    def serving(run, *, host, port):
+    def serving(run, *, host, port, auth):
+        assert auth == ("me", "a:b")
         yield f"http://{host}:{port}/"
         closed.append(run)
 
     monkeypatch.setattr("tlkeras.demo.page.serving", serving)
     monkeypatch.setattr("tlkeras.demo.page.gradio", lambda: None)
     monkeypatch.setattr("threading.Event.wait", interrupted)
-    assert main(["demo", str(run_folder), "--port", "8123", "--json"]) == 0
+    assert main(["demo", str(run_folder), "--port", "8123", "--auth", "me:a:b", "--json"]) == 0
     shown = capfd.readouterr()
     assert json.loads(shown.out) == {"run": str(run_folder), "address": "http://127.0.0.1:8123/"}
     assert "until Ctrl-C" in shown.err

@@ -90,16 +90,19 @@ def test_limits_hold_before_pixels_are_decoded(tmp_path):
         decode(bomb, Limits(max_bytes=100))
 
 
-def test_a_named_pipe_is_not_waited_for(tmp_path):
+@pytest.mark.parametrize("name", ["pipe.jpg", "/dev/zero", "/dev/null"])
+def test_what_has_no_end_is_not_read(name, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(ImageError, match="no regular file"):
-        read_bytes(tmp_path / "pipe.jpg")
+        read_bytes(tmp_path / name)
 
 
 def test_a_file_that_is_not_there_and_a_folder(tmp_path):
     with pytest.raises(ImageError) as caught:
         read_bytes(tmp_path / "absent.jpg")
     assert caught.value.reason == "missing"
+    with pytest.raises(ImageError, match="no file has such a name"):
+        read_bytes(tmp_path / "a\0b")
     with pytest.raises(ImageError) as caught:
         read_bytes(tmp_path)
     assert caught.value.reason == "unreadable"

@@ -10,6 +10,7 @@ import typer
 
 from tlkeras.cli.command import USING, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, quiet_tensorflow
+from tlkeras.errors import ConfigError
 
 
 @command(USING)
@@ -19,10 +20,19 @@ def demo(
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets others on the network in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:PASSWORD",
+            help="What visitors must log in with. Without it, an address that others can reach carries a secret token.",
+            envvar="TLKERAS_DEMO_AUTH",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open a page to try a classifier: classes, where it looks, and how it is fooled. Ctrl-C ends it."""
     terminal = Terminal()
+    login = _login(auth)
     with contextlib.ExitStack() as open_page:
         with quiet_tensorflow():
             from tlkeras.demo.page import gradio, serving
@@ -30,12 +40,21 @@ def demo(
 
             find(run)  # a wrong directory and a missing package are told at once, before TensorFlow is loaded
             gradio()
-            address = open_page.enter_context(serving(run, host=host, port=port))
+            address = open_page.enter_context(serving(run, host=host, port=port, auth=login))
         if as_json:
             print_json({"run": str(run), "address": address})
         terminal.say(f"{run} is at {address} until Ctrl-C")
         _until_interrupted()
     terminal.say("the page is closed")
+
+
+def _login(auth: str | None) -> tuple[str, str] | None:
+    if auth is None:
+        return None
+    name, _, password = auth.partition(":")
+    if not name or not password:
+        raise ConfigError("--auth must be NAME:PASSWORD, neither of them empty")
+    return name, password
 
 
 def _until_interrupted() -> None:

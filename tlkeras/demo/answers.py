@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,17 @@ from tlkeras.adversarial.attack_plots import amplified
 from tlkeras.adversarial.attacks import Attacker
 from tlkeras.adversarial.gradient_attacks import PGD
 from tlkeras.adversarial.target import load_target
+from tlkeras.errors import FormatError, ImageError
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
+from tlkeras.images.decode import decode, read_bytes
+from tlkeras.images.png import png_bytes
+from tlkeras.storage import read_json, write_bytes
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
 SHOWN_PX = 768
 ATTACK_STEPS = 20
+# A list may name files without end that are not there.
+MOST_TRIED = 60
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,12 @@ class Demonstrator:
         return {name: float(probability) for name, probability in zip(self.class_names, row, strict=True)}
 
 
-def held_out(run: str | Path, count: int = 6) -> list[str]:
-    """Photos of the run's test split that are still there, in turn from each class; empty where there are none."""
+def examples(run: str | Path, folder: Path, count: int = 6) -> list[str]:
+    """Photos of the run's test split, in turn from each class, written anew into ``folder``; none where there are none.
+
+    A run may come from a stranger and its list name any file of this machine: what is shown is decoded as an image,
+    made smaller, and written as PNG under a number, so that neither another file nor a name or a path gets out.
+    """
     import csv
 
     path = Path(run) / "splits.csv"
@@ -122,30 +134,45 @@ def held_out(run: str | Path, count: int = 6) -> list[str]:
     by_class: dict[str, list[str]] = {}
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
-            if row.get("split") == "test" and Path(row["path"]).is_file():
-                by_class.setdefault(row["label"], []).append(row["path"])
+            if row.get("split") == "test" and row.get("path"):
+                by_class.setdefault(row.get("label") or "", []).append(row["path"])
     longest = max((len(paths) for paths in by_class.values()), default=0)
-    turns = [paths[turn] for turn in range(longest) for paths in by_class.values() if turn < len(paths)]
-    return turns[:count]
+    turns = (paths[turn] for turn in range(longest) for paths in by_class.values() if turn < len(paths))
+    shown: list[str] = []
+    for photo in itertools.islice(turns, MOST_TRIED):
+        if len(shown) == count:
+            break
+        with contextlib.suppress(ImageError):
+            pixels = decode(read_bytes(photo), at_least_px=SHOWN_PX).pixels
+            target = folder / f"{len(shown) + 1}.png"
+            write_bytes(target, png_bytes(_at_most(pixels, SHOWN_PX)))
+            shown.append(str(target))
+    return shown
 
 
 def measured(run: str | Path) -> dict[str, Any]:
-    """What ``metrics.json`` of a run says, or nothing where there is none that can be read."""
-    import json
-
+    """What ``metrics.json`` of a run says of its accuracy, or nothing where there is none that can be read."""
+    schema = {"accuracy": float, "accuracy_interval": [float], "images": int}
     try:
-        found = json.loads((Path(run) / "metrics.json").read_text())
-    except (OSError, ValueError):
+        found = read_json(Path(run) / "metrics.json", schema)
+    except (OSError, FormatError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if len(found["accuracy_interval"]) == 2 else {}
 
 
 def _smaller(heat_map: HeatMap, size_px: int, fit: str) -> HeatMap:
-    height, width = heat_map.photo.shape[:2]
-    scale = SHOWN_PX / max(height, width)
-    if scale >= 1:
+    photo = _at_most(heat_map.photo, SHOWN_PX)
+    if photo is heat_map.photo:
         return heat_map
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    photo = np.asarray(Image.fromarray(heat_map.photo).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
     heat = laid_over(heat_map.coarse, photo.shape[:2], size_px, fit)
     return dataclasses.replace(heat_map, photo=photo, heat=heat)
+
+
+def _at_most(pixels: np.ndarray, side_px: int) -> np.ndarray:
+    """uint8 ``[H, W, 3]``, made smaller where its longer side is longer than ``side_px``."""
+    height, width = pixels.shape[:2]
+    scale = side_px / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import html
+import http.cookies
+import ipaddress
 import os
+import secrets
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tlkeras.demo.answers import Demonstrator, Fooled, held_out, measured
-from tlkeras.errors import ConfigError, TlkerasError
+from tlkeras.demo.answers import Demonstrator, Fooled, examples, measured
+from tlkeras.errors import ConfigError, ImageError, TlkerasError
 
 ANY_CLASS = "any other class"
 MOST_CLASSES = 5
@@ -47,17 +51,24 @@ def gradio() -> Any:
     return gradio
 
 
-def build(demonstrator: Demonstrator, run: str | Path) -> Any:
-    """The page as Gradio ``Blocks``. ``run``: where figures and held-out photos are looked for."""
+def build(demonstrator: Demonstrator, run: str | Path, folder: Path) -> Any:
+    """The page as Gradio ``Blocks``. ``run``: where figures and held-out photos are looked for.
+
+    ``folder``: of our own. Uploads lie in it, examples are written into it, and no file outside it is ever opened for
+    a visitor, whatever path a request names.
+    """
     gr = gradio()
     names = demonstrator.class_names
+    uploads, shown = folder / "uploads", folder / "examples"
+    uploads.mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
 
     def look(photo: str | None) -> list[Any]:
         cleared = _no_outcome(gr)
         if photo is None:
             return [_problem(gr, ""), None, None, *cleared]
         try:
-            answer = demonstrator.answer(photo)
+            answer = demonstrator.answer(uploaded(photo, uploads))
         except TlkerasError as error:
             return [_problem(gr, str(error)), None, None, *cleared]
         heat = gr.update(value=answer.heat, label=f"Why {answer.label}")
@@ -67,7 +78,7 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
         if photo is None:
             return [_problem(gr, "Choose a photo first."), *_no_outcome(gr)]
         try:
-            made = demonstrator.fool(photo, None if to < 0 else to, epsilon_255)
+            made = demonstrator.fool(uploaded(photo, uploads), None if to < 0 else to, epsilon_255)
         except TlkerasError as error:
             return [_problem(gr, str(error)), *_no_outcome(gr)]
         return [_problem(gr, ""), *_outcome(gr, made)]
@@ -86,13 +97,15 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
                 elem_id="photo",
             )
             # Our decoder reads the file as it was uploaded, and says what is wrong with it.
-            photo.preprocess = _as_uploaded(photo.preprocess)
+            photo.preprocess = lambda payload: payload and payload.path
+            # Gradio fetches an address that a request names in place of a file. Nothing is asked of anyone else here.
+            photo.async_move_resource_to_block_cache = _as_it_lies
             heat = gr.Image(
                 label="Where it looks", interactive=False, height=340, buttons=PICTURE_BUTTONS, elem_id="heat"
             )
             answer = gr.Label(num_top_classes=MOST_CLASSES, label="Classes", elem_id="answer")
-        if examples := held_out(run):
-            gr.Examples(examples, photo, label="Photos that it has not learned from", cache_examples=False)
+        if known := examples(run, shown):
+            gr.Examples(known, photo, label="Photos that it has not learned from", cache_examples=False)
         with gr.Row(equal_height=True):
             to = gr.Dropdown(
                 [(ANY_CLASS, -1), *((name, k) for k, name in enumerate(names))],
@@ -129,11 +142,15 @@ def build(demonstrator: Demonstrator, run: str | Path) -> Any:
 
 
 @contextlib.contextmanager
-def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
+def serving(
+    run: str | Path, *, host: str = "127.0.0.1", port: int = 7860, auth: tuple[str, str] | None = None
+) -> Iterator[str]:
     """Serve the page of a run; gives its address, and ends the server with the block.
 
-    ``port``: 0 takes a free one. Nothing is sent anywhere: no telemetry, no share link, no fonts from elsewhere.
-    Uploaded photos lie in a temporary folder that is deleted at the end.
+    ``port``: 0 takes a free one. ``auth``: name and password that visitors must give. Where others than this machine
+    can reach ``host`` and there is none, the address carries a token, and who lacks it is let in nowhere. Nothing is
+    sent anywhere: no telemetry, no share link, no fonts from elsewhere. Uploaded photos lie in a temporary folder that
+    is deleted at the end.
 
     Raises: ConfigError without Gradio, or for a host or a port that cannot be used; ClassifierError.
     """
@@ -141,9 +158,10 @@ def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> It
     port = _free_port(host, port)
     demonstrator = Demonstrator(run)
     demonstrator.warm_up()
-    with tempfile.TemporaryDirectory(prefix="tlkeras-demo-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads
-        page = build(demonstrator, run)
+    token = "" if auth is not None or _loopback(host) else secrets.token_urlsafe(24)
+    guard = {"middleware": [_middleware(token)]} if token else {}
+    with tempfile.TemporaryDirectory(prefix="tlkeras-demo-") as folder:
+        page = build(demonstrator, run, Path(folder).resolve())
         try:
             _, address, _ = page.launch(
                 server_name=host,
@@ -158,6 +176,8 @@ def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> It
                 run_history=False,
                 footer_links=[],
                 max_file_size=LARGEST_UPLOAD,
+                auth=auth,
+                app_kwargs=guard,
             )
         except ValueError as error:
             # Gradio asks its own page for a sign of life and wants to publish it where none comes.
@@ -167,7 +187,7 @@ def serving(run: str | Path, *, host: str = "127.0.0.1", port: int = 7860) -> It
                 next_step="Take it out of the proxy (NO_PROXY=127.0.0.1,localhost), or try again on a quieter machine.",
             ) from None
         try:
-            yield address
+            yield f"{address}?token={token}" if token else address
         finally:
             page.close(verbose=False)
 
@@ -185,9 +205,74 @@ def _theme(gr: Any) -> Any:
     return theme.set(**colours)
 
 
-def _as_uploaded(otherwise: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
-    """The path of an uploaded file; what has none, such as a picture inside a URL, goes the usual way."""
-    return lambda payload: payload.path if payload is not None and payload.path else otherwise(payload)
+def uploaded(photo: str, folder: Path) -> Path:
+    """The file of an upload; a request may name any path, and what lies elsewhere is neither opened nor told of.
+
+    Raises: ImageError unless ``photo``, links followed, is a regular file inside ``folder`` (which is resolved).
+    """
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # names that are too long, a NUL byte, rings of links
+        path = Path(photo).resolve()
+        if path.is_relative_to(folder) and path.is_file():
+            return path
+    raise ImageError("missing", "only a photo that was uploaded to this page can be opened")
+
+
+async def _as_it_lies(path: str) -> str:
+    return path
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _middleware(token: str) -> Any:
+    """Starlette's middleware that lets in who brings the token, first in the address, then in a cookie."""
+    from starlette.middleware import Middleware
+
+    return Middleware(_Guard, token=token)
+
+
+class _Guard:
+    """An ASGI application around another: 401 for every request without the token, files and uploads included."""
+
+    COOKIE = "tlkeras-token"
+
+    def __init__(self, app: Any, token: str) -> None:
+        self.app = app
+        self.token = token
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        from starlette.responses import PlainTextResponse, RedirectResponse
+
+        # Gradio asks its own page to start; that answers nothing.
+        if scope["type"] == "lifespan" or scope["path"].endswith("/startup-events"):
+            return await self.app(scope, receive, send)
+        given = urllib.parse.parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if scope["type"] == "http" and self._right(given):
+            response: Any = RedirectResponse(scope["path"], 303)
+            response.set_cookie(self.COOKIE, self.token, httponly=True, samesite="strict")
+        elif self._right(_cookie(scope, self.COOKIE)):
+            return await self.app(scope, receive, send)
+        else:
+            response = PlainTextResponse("Open the page by the whole address that 'tlkeras demo' printed.", 401)
+        return await response(scope, receive, send)
+
+    def _right(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(errors="replace"), self.token.encode())
+
+
+def _cookie(scope: Any, name: str) -> str:
+    lines = (value.decode("latin-1") for key, value in scope["headers"] if key == b"cookie")
+    for line in lines:
+        with contextlib.suppress(http.cookies.CookieError):
+            cookie = http.cookies.SimpleCookie(line)
+            if name in cookie:
+                return cookie[name].value
+    return ""
 
 
 def _problem(gr: Any, line: str) -> Any:

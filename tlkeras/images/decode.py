@@ -98,17 +98,21 @@ def read_bytes(path: str | Path, limits: Limits = Limits()) -> bytes:
     """
     path = Path(path)
     try:
+        # Opening a pipe would wait for ever, reading a device would never end.
         status = path.stat()
-        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-            raise ImageError(
-                "unreadable", "this is no regular file", received=f"'{path}'"
-            )  # reading would wait for ever
-        size = status.st_size
-        if size > limits.max_bytes:
-            raise _too_large(f"{size:,} bytes", f"{limits.max_bytes:,} bytes")
-        data = path.read_bytes()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise ImageError("unreadable", "this is no regular file", received=f"'{path}'")
+        with path.open("rb") as file:
+            # The file may have grown since; more than the limit is never held.
+            data = file.read(limits.max_bytes + 1)
+        if len(data) > limits.max_bytes:
+            raise _too_large(f"{max(status.st_size, len(data)):,} bytes", f"{limits.max_bytes:,} bytes")
     except FileNotFoundError:
         raise ImageError("missing", "no such image file", received=f"'{path}'") from None
+    except ImageError:
+        raise
+    except ValueError:  # a NUL byte
+        raise ImageError("missing", "no file has such a name", received=f"{str(path)!r}") from None
     except OSError as error:
         raise ImageError("unreadable", f"the file cannot be read ({error.strerror})", received=f"'{path}'") from None
     if not data:
