@@ -268,9 +268,7 @@ def _ours(error: BaseException | None) -> TlkerasError | None:
         seen.add(id(error))
         if isinstance(error, TlkerasError):
             return error
-        # Ray Train keeps what each worker raised in a dictionary.
-        workers = getattr(error, "worker_failures", None) or {}
-        waiting += [getattr(error, "cause", None), error.__cause__, error.__context__, *workers.values()]
+        waiting += [getattr(error, "cause", None), error.__cause__, error.__context__]
     return None
 
 

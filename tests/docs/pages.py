@@ -29,7 +29,6 @@ NOT_RUN = {
     "tlkeras train": {"--resume": "needs a run that was interrupted [tests/fine_tuning/test_resume.py]"},
     "tlkeras extract": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
     "tlkeras predict": {"s3://": "needs a bucket and a cluster [tests/features/test_s3.py, test_on_ray.py]"},
-    "fine_tune_on_ray": "needs a cluster [tests/training/test_on_ray.py]",
     "tlkeras export": {"web": "may fetch ONNX Runtime Web [tests/export/test_web.py]"},
 }
 # Heavier ones: run by `make test-all` only.
