@@ -174,7 +174,7 @@ def test_the_store_finds_extracted_features_where_they_lie(recipe, local, photo_
     assert not list(store.folder.glob("shard-*"))
     for path in to.iterdir():
         path.unlink()
-    with pytest.warns(UserWarning, match="forgotten"):
+    with pytest.warns(UserWarning, match="not there now"):
         assert len(FeatureStore(FeatureSpace(**local.space))) == 0
 
 

@@ -1,15 +1,23 @@
 """The feature store: what was added is found again, by anyone, and what is damaged is not believed."""
 
+import contextlib
+import errno
+import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tlkeras.errors import StorageError
-from tlkeras.features.store import FeatureSpace, FeatureStore, stored_spaces
+from tlkeras.features import store as module
+from tlkeras.features.shards import Rows, finish, write_shard
+from tlkeras.features.store import FeatureSpace, FeatureStore, link_shards, stored_spaces
+from tlkeras.storage import sha256_of
 
 SPACE = FeatureSpace("net", "0" * 64, 32, "crop", feature_size=3)
 
@@ -77,6 +85,69 @@ def test_a_damaged_shard_is_dropped_with_a_warning_and_can_be_written_again(dama
     np.testing.assert_array_equal(FeatureStore(SPACE, tmp_path).gather(["a", "b", "c"]), vectors(1, 2, 3))
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_what_cannot_be_read_now_is_kept(number, tmp_path, monkeypatch):
+    FeatureStore(SPACE, tmp_path).add(["a"], vectors(1))
+
+    def refuse(*_):
+        raise OSError(number, "not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "sha256_of", refuse)
+        with pytest.warns(UserWarning, match="cannot be read now"):
+            assert "a" not in FeatureStore(SPACE, tmp_path)
+    assert "a" in FeatureStore(SPACE, tmp_path)
+
+
+def test_a_shard_is_hashed_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    store = FeatureStore(SPACE, tmp_path)
+    store.add(["a"], vectors(1))
+    store.add(["b"], vectors(2))
+    hashed = []
+    monkeypatch.setattr(module, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    for count in (2, 2, 2):
+        assert len(FeatureStore(SPACE, tmp_path)) == 2
+        assert len(hashed) == count
+    os.utime(hashed[0], ns=(0, 0))
+    FeatureStore(SPACE, tmp_path)
+    assert hashed[2:] == hashed[:1]
+
+
+def test_many_small_shards_become_one(tmp_path):
+    store = FeatureStore(SPACE, tmp_path)
+    count = module.SMALL_SHARDS
+    for number in range(count):
+        store.add([str(number), "twice"], vectors(number, 99))
+    opened = FeatureStore(SPACE, tmp_path)
+    assert len(list(store.folder.glob("shard-*"))) == 2
+    # Whoever had them open reads on.
+    for found in (store, opened, FeatureStore(SPACE, tmp_path)):
+        np.testing.assert_array_equal(found.gather(["3", "twice", "0"]), vectors(3, 99, 0))
+        assert len(found) == count + 1
+
+
+@pytest.mark.parametrize("calls", range(0, 40, 3))
+def test_compaction_that_is_cut_off_loses_nothing(calls, tmp_path, monkeypatch):
+    store = FeatureStore(SPACE, tmp_path)
+    for number in range(module.SMALL_SHARDS):
+        store.add([str(number)], vectors(number))
+    done, unlink = [], Path.unlink
+
+    def until_killed(path, *rest, **options):
+        done.append(path)
+        if len(done) > calls:
+            raise KeyboardInterrupt
+        unlink(path, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", until_killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            FeatureStore(SPACE, tmp_path)
+    found = FeatureStore(SPACE, tmp_path)
+    keys = [str(number) for number in range(module.SMALL_SHARDS)]
+    np.testing.assert_array_equal(found.gather(keys), vectors(*range(module.SMALL_SHARDS)))
+
+
 def test_an_unfinished_shard_is_not_there(tmp_path):
     store = FeatureStore(SPACE, tmp_path)
     store.add(["a"], vectors(1))
@@ -113,6 +184,7 @@ def test_two_processes_write_at_once(tmp_path):
         writer.start()
     for writer in writers:
         writer.join()
+        assert writer.exitcode == 0
     store = FeatureStore(SPACE, tmp_path)
     assert len(store) == 61
     np.testing.assert_array_equal(store.gather(["both", "x-7", "y-29"]), vectors(99, 7, 29))
@@ -123,6 +195,8 @@ def _write_some(folder, name):
     store.add(["both"], vectors(99))
     for number in range(30):
         store.add([f"{name}-{number}"], vectors(number))
+        # Opening compacts, whatever the other process does meanwhile.
+        assert f"{name}-{number}" in FeatureStore(SPACE, folder)
 
 
 def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch):
@@ -138,6 +212,68 @@ def test_a_disk_that_refuses_is_one_line(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert sorted(path.name for path in store.folder.iterdir() if "part" in path.name) == []
     assert len(FeatureStore(SPACE, tmp_path)) == 1
+
+
+def key_of(number):
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def linked(folder, space=SPACE, first=0):
+    """A finished folder of shards with 2 × 3 rows, of which the second of each shard is rejected."""
+    shards = []
+    for number in range(2):
+        rows = Rows()
+        for row in range(3):
+            value = first + 3 * number + row
+            rows.add({"key": key_of(value), "status": "rejected" if row == 1 else "good"}, 8, 8)
+            rows.answers[row] = None if row == 1 else vectors(value)[0]
+        shards.append(write_shard(str(folder), rows, "features", 3, f"part-{number:06d}-{first}"))
+    finish(str(folder), "features", shards, {"space": space.__dict__})
+    return folder
+
+
+def test_linked_features_are_looked_up_in_a_file(tmp_path, monkeypatch):
+    link_shards(SPACE, linked(tmp_path / "to"), tmp_path)
+    store = FeatureStore(SPACE, tmp_path)
+    store.add(["own"], vectors(7))
+    assert store.holds([key_of(4), key_of(5), key_of(6), "own"]).tolist() == [False, True, False, True]
+    np.testing.assert_array_equal(store.gather([key_of(5), "own", key_of(0), key_of(3)]), vectors(5, 7, 0, 3))
+    with pytest.raises(KeyError):
+        store.gather([key_of(1)])
+    # Nothing but the list of the shards is read the next time.
+    monkeypatch.setattr(module.ShardSet, "table", None)
+    assert len(FeatureStore(SPACE, tmp_path)) == 5
+
+
+def test_features_of_another_network_in_a_linked_folder_are_not_taken(tmp_path):
+    link_shards(SPACE, linked(tmp_path / "to"), tmp_path)
+    assert key_of(0) in FeatureStore(SPACE, tmp_path)
+    shutil.rmtree(tmp_path / "to")
+    linked(tmp_path / "to", FeatureSpace("other", "1" * 64, 32, "crop", feature_size=3), first=100)
+    with pytest.warns(UserWarning, match="another recipe"):
+        assert len(FeatureStore(SPACE, tmp_path)) == 0
+    # The same recipe with other photos is found, by its own places.
+    shutil.rmtree(tmp_path / "to")
+    link_shards(SPACE, linked(tmp_path / "to"), tmp_path)
+    assert key_of(0) in FeatureStore(SPACE, tmp_path)
+    shutil.rmtree(tmp_path / "to")
+    linked(tmp_path / "to", first=50)
+    store = FeatureStore(SPACE, tmp_path)
+    assert store.holds([key_of(0), key_of(50)]).tolist() == [False, True]
+
+
+def test_a_link_outlives_an_unmounted_disk_but_not_a_damaged_list(tmp_path):
+    folder = linked(tmp_path / "to")
+    link_shards(SPACE, folder, tmp_path)
+    folder.rename(tmp_path / "away")
+    with pytest.warns(UserWarning, match="not there now"):
+        assert len(FeatureStore(SPACE, tmp_path)) == 0
+    (tmp_path / "away").rename(folder)
+    assert len(FeatureStore(SPACE, tmp_path)) == 4
+    (folder / "features.json").write_text("{")
+    for warning in (pytest.warns(UserWarning, match="forgotten"), contextlib.nullcontext()):
+        with warning:
+            assert len(FeatureStore(SPACE, tmp_path)) == 0
 
 
 def test_what_is_stored_can_be_listed(tmp_path):

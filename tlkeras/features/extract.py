@@ -58,7 +58,8 @@ def extract(
     """
     started = time.perf_counter()
     # One file of each content is enough.
-    missing = list({key: i for i, key in enumerate(keys) if any(key not in store for store in stores)}.values())
+    known = np.all([store.holds(keys) for store in stores], axis=0)
+    missing = list({key: i for i, key in enumerate(keys) if not known[i]}.values())
     failed: list[tuple[int, ImageError]] = []
     runner: Engine | None = None
     waiting = _Waiting(stores)
