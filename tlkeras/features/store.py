@@ -135,7 +135,7 @@ class FeatureStore:
             link.read(found[found >= 0], features, left[found >= 0])
             left = left[found < 0]
         if len(left):
-            raise KeyError(keys[left[0]])
+            raise KeyError(keys[int(left[0])])
         return features
 
     def _indices(self) -> list[Path]:
