@@ -131,7 +131,7 @@ class FeatureStore:
                 features[rows] = self._shards[number][places[rows, 1]]
         left = np.flatnonzero(places[:, 0] < 0)
         for link in self._links:
-            found = link.find([keys[row] for row in left])
+            found = link.find([keys[int(row)] for row in left])
             link.read(found[found >= 0], features, left[found >= 0])
             left = left[found < 0]
         if len(left):
