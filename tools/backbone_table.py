@@ -1,33 +1,27 @@
-"""Compare the table of backbones with the installed Keras, or print tlkeras/backbones/hashes.py anew.
+"""Compare the table of backbones with the installed Keras, or write tlkeras/backbones/imagenet_weights.json anew.
 
-    python tools/backbone_table.py            # says which rows differ; ends with 1 if any does
-    python tools/backbone_table.py --print    # the module text, from what the installed Keras asks for;
-                                              # `ruff format` brings it into shape
+    python tools/backbone_table.py            # says which files differ; ends with 1 if any does
+    python tools/backbone_table.py --write    # the data file, from what the installed Keras asks for
+    python tools/backbone_table.py --pin mobilenet_v2    # also the hash over the tensors of a file that is at hand
 
-Nothing is downloaded: Keras is asked for ImageNet weights, and its download function only takes note.
+Nothing is downloaded: Keras is asked for ImageNet weights, and its download function only takes note. Tensors are
+pinned for files that Keras pins no hash for; what was pinned is kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import importlib.resources
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tlkeras.backbones.table import BACKBONES, Backbone, WeightsFile
-
-HEADER = '''"""Names, addresses and hashes of the ImageNet weights, as Keras {version} asks for them.
-
-Written by ``tools/backbone_table.py --print``; not edited by hand.
-"""
-
-from __future__ import annotations
-
-# (address of the folder, ending of the files without the top, backbone: (top file without .h5,
-# hash Keras pins without the top, and with it))
-FOLDERS: tuple[tuple[str, str, dict[str, tuple[str, str | None, str | None]]], ...] = ('''
+from tlkeras.backbones.table import BACKBONES, WEIGHTS_DATA, Backbone, WeightsFile
 
 
 class _Asked(Exception):  # noqa: N818 - it carries an answer, it is no error
@@ -85,10 +79,11 @@ def sketched(module: Any) -> Iterator[None]:
 
 def asked_for(backbone: Backbone, *, top: bool) -> WeightsFile:
     """The file of ImageNet weights that the installed Keras would download for this backbone."""
-    import keras
     from keras.src.utils import file_utils
 
-    constructor = getattr(keras.applications, backbone.constructor)
+    from tlkeras.backbones.network import constructor_of
+
+    constructor = constructor_of(backbone)
     # ResNet V2's constructors live in another module than the code that builds them.
     modules = {sys.modules[constructor.__module__], sys.modules["keras.src.applications.resnet"]}
     with contextlib.ExitStack() as stack:
@@ -112,40 +107,42 @@ def published() -> list[Backbone]:
     return [backbone for backbone in BACKBONES.values() if not backbone.embedded]
 
 
-def hashes_module() -> str:
-    """The text of tlkeras/backbones/hashes.py, as the installed Keras would have it."""
-    import keras
-
-    folders: dict[tuple[str, str], list[str]] = {}
-    renamed: dict[str, str] = {}
+def listed(pins: dict[str, str]) -> dict[str, dict[str, dict[str, str | None]]]:
+    """The content of the data file, as the installed Keras would have it; ``pins``: new hashes over tensors."""
+    rows = {}
     for backbone in published():
-        files = [asked_for(backbone, top=top) for top in (False, True)]
-        folder = files[0].url.rpartition("/")[0] + "/"
-        stem = files[1].file_name.removesuffix(".h5")
-        entry = repr((stem, files[0].hash, files[1].hash))
-        rows = folders.setdefault((folder, files[0].file_name.removeprefix(stem)), [])
-        rows.append(f"            {backbone.name!r}: {entry},")
-        renamed |= {f.file_name: f.url.removeprefix(folder) for f in files if not f.url.endswith(f.file_name)}
-    lines = [HEADER.format(version=keras.__version__)]
-    for (folder, ending), rows in folders.items():
-        lines += ["    (", f"        {folder!r},", f"        {ending!r},", "        {", *rows, "        },", "    ),"]
-    lines += [")", "", "# Files that the server calls otherwise than the local folder does.", "REMOTE_NAMES = {"]
-    lines += [f"    {local!r}: {remote!r}," for local, remote in renamed.items()]
-    return "\n".join([*lines, "}", ""])
+        rows[backbone.name] = files = {}
+        for field, top in (("weights", False), ("weights_top", True)):
+            kept = getattr(backbone, field).tensors
+            file = dataclasses.replace(asked_for(backbone, top=top), tensors=pins.get(backbone.name, kept))
+            files[field] = dataclasses.asdict(file)
+            if file.tensors is None or file.hash is not None:
+                del files[field]["tensors"]
+    return rows
+
+
+def tensors_at_hand(name: str) -> str:
+    """The hash over the tensors of a backbone's file without the top, which must be at hand."""
+    from tlkeras import backbones
+
+    return backbones.weights_sha256(backbones.build(name, "imagenet"))
 
 
 def main() -> int:
     """Run as a script."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--print", action="store_true", help="print tlkeras/backbones/hashes.py")
-    if parser.parse_args().print:
-        sys.stdout.write(hashes_module())
+    parser.add_argument("--write", action="store_true", help="write the data file")
+    parser.add_argument("--pin", nargs="+", default=[], metavar="BACKBONE", help="write it with these tensors pinned")
+    asked = parser.parse_args()
+    if asked.write or asked.pin:
+        text = json.dumps(listed({name: tensors_at_hand(name) for name in asked.pin}), indent=1) + "\n"
+        Path(str(importlib.resources.files("tlkeras.backbones") / WEIGHTS_DATA)).write_text(text)
         return 0
     wrong = 0
     for backbone in published():
         for top, ours in ((False, backbone.weights), (True, backbone.weights_top)):
             theirs = asked_for(backbone, top=top)
-            if theirs != ours:
+            if theirs != dataclasses.replace(ours, tensors=None):
                 wrong += 1
                 print(f"{backbone.name}: the table has {ours}, Keras asks for {theirs}")
     print(f"{len(published())} backbones, {wrong} files differ")

@@ -120,7 +120,7 @@ def make_task(per_class: int) -> Task:
     import tensorflow as tf
 
     from tlkeras import backbones
-    from tlkeras.backbones.random import random_twin
+    from tlkeras.backbones.network import random_twin
     from tlkeras.data.demo import CLASSES, demo_folder
     from tlkeras.data.pipeline import ImageFile, pixel_batches
     from tools.demo_difficulty import pictures

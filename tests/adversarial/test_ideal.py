@@ -12,7 +12,7 @@ from tlkeras.adversarial import ideal_pictures
 from tlkeras.adversarial.ideal import IdealConfig, ideal_images, ideal_layer_images
 from tlkeras.adversarial.judges import judgement
 from tlkeras.adversarial.target import load_target
-from tlkeras.backbones.inside import with_layers
+from tlkeras.backbones.layers import with_layers
 from tlkeras.errors import ConfigError
 from tlkeras.images.decode import decode
 from tlkeras.images.png import figure_bytes, png_bytes

@@ -18,7 +18,7 @@ from tlkeras.adversarial.objectives import (
     strange_statistics,
 )
 from tlkeras.backbones.folding import fold_batch_norm
-from tlkeras.backbones.inside import layer_rows, with_layers
+from tlkeras.backbones.layers import layer_rows, with_layers
 
 RANDOM = np.random.default_rng(0)
 IMAGE = RANDOM.uniform(0, 255, (2, 6, 6, 3)).astype(np.float32)

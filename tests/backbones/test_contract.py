@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tlkeras.backbones import BACKBONES, WeightsFile, application, build, get, names
+from tlkeras.backbones.network import constructor_of
 from tlkeras.backbones.table import BUILT_IN
 from tlkeras.heads.config import HeadConfig
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
@@ -39,7 +40,7 @@ def pixels(size_px, count=2):
 
 def own_module(backbone):
     """The module of keras.applications that this constructor and its preprocess_input belong to."""
-    return sys.modules[getattr(keras.applications, backbone.constructor).__module__]
+    return sys.modules[constructor_of(backbone).__module__]
 
 
 @pytest.mark.parametrize("name", quick_or_slow(QUICK, names()))
@@ -89,7 +90,7 @@ def test_a_published_file_gives_the_features_that_keras_gives(name, tmp_path, mo
     """Keras changes some networks under weights="imagenet"; ours, built without, must still agree."""
     backbone = get(name)
     module = own_module(backbone)
-    constructor = getattr(keras.applications, backbone.constructor)
+    constructor = constructor_of(backbone)
     options = {"include_top": False, "pooling": "avg", "input_shape": (SIZE_PX, SIZE_PX, 3)}
     options |= dict(backbone.arguments)
 

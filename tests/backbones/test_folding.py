@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.networks import lively_network, small_network
 from tlkeras import backbones
-from tlkeras.backbones.folding import fold_batch_norm
+from tlkeras.backbones.folding import fold_batch_norm, frozen_pointwise, is_pointwise
 
 
 def random_statistics(network):
@@ -104,3 +104,43 @@ def test_what_others_read_is_not_folded():
 def test_a_network_that_cannot_be_copied_is_returned_itself():
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3), keras.layers.BatchNormalization()])
     assert fold_batch_norm(network) is network
+
+
+# The frozen pointwise convolution against Keras' own, forward and backward.
+
+
+def test_it_computes_what_the_ordinary_layer_computes():
+    random = np.random.default_rng(0)
+    ordinary = keras.layers.Conv2D(5, 1, activation="relu", name="pointwise")
+    maps = tf.constant(random.normal(size=(2, 6, 7, 4)), tf.float32)
+    ordinary(maps)
+    ordinary.set_weights([random.normal(size=(1, 1, 4, 5)), random.normal(size=5)])
+    frozen = frozen_pointwise().from_config(ordinary.get_config())
+    frozen.build(maps.shape)
+    frozen.set_weights(ordinary.get_weights())
+    answers = []
+    for layer in (ordinary, frozen):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            output = layer(maps)
+            value = tf.reduce_sum(output**2)
+        answers.append((output.numpy(), tape.gradient(value, maps).numpy()))
+    assert 0.2 < (answers[0][0] > 0).mean() < 0.8
+    for expected, got in zip(*answers, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (keras.layers.Conv2D(4, 1), True),
+        (keras.layers.Conv2D(4, 1, strides=2), False),
+        (keras.layers.Conv2D(4, (1, 3)), False),
+        (keras.layers.Conv2D(4, 1, groups=2), False),
+        (keras.layers.Conv2D(4, 1, data_format="channels_first"), False),
+        (keras.layers.DepthwiseConv2D(1), False),
+    ],
+    ids=["pointwise", "strides", "wide", "groups", "channels first", "depthwise"],
+)
+def test_which_layers_are_pointwise(layer, expected):
+    assert is_pointwise(layer) is expected

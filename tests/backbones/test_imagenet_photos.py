@@ -1,14 +1,17 @@
 """Real weights on real photos: a loader with wrong preprocessing or wrong weights shows up at once."""
 
+import dataclasses
 import json
 import sys
+import warnings
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras.backbones import build, get, locate
+from tlkeras.backbones import application, build, get, locate
+from tlkeras.backbones.network import constructor_of
 
 # Top-1 and top-5 hit rates (%) measured on 1,000 ImageNet photos, one per class, with resize to 256 and
 # centre crop to 224; 250 of those photos are at hand.
@@ -59,7 +62,7 @@ def network(request, assets, monkeypatch):
 def test_logits_are_those_of_keras(network, photos):
     name, model = network
     backbone = get(name)
-    constructor = getattr(keras.applications, backbone.constructor)
+    constructor = constructor_of(backbone)
     own = sys.modules[constructor.__module__]
     options = {"weights": str(locate(backbone.weights_top)), "classifier_activation": None}
     theirs = constructor(**options, **dict(backbone.arguments))
@@ -67,6 +70,29 @@ def test_logits_are_those_of_keras(network, photos):
     expected = theirs.predict(own.preprocess_input(images.copy()), batch_size=25, verbose=0)
     received = model.predict(images, batch_size=25, verbose=0)
     np.testing.assert_allclose(received, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_0.25", "mobilenet_0.75", "mobilenet_v2", "mobilenet_v2_0.35"])
+@pytest.mark.parametrize("top", [False, True], ids=["no-top", "top"])
+def test_tensors_are_the_published_ones_and_others_are_told(name, top, assets, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(assets / "keras"))
+    row = get(name)
+    file = row.weights_top if top else row.weights
+    if not locate(file).exists():
+        pytest.skip(f"needs {file.file_name} in TLKERAS_ASSETS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(name, "imagenet", size_px=None if top else 32, top=top)
+    other = dataclasses.replace(file, tensors="0" * 64)
+    row = dataclasses.replace(row, **{"weights_top" if top else "weights": other})
+    with pytest.warns(UserWarning, match="are not the published ones"):
+        model = build(row, size_px=None if top else 32, top=top)
+    # A file of one's own is what it is.
+    path = tmp_path / "own.weights.h5"
+    application(model).save_weights(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(row, path, size_px=None if top else 32, top=top)
 
 
 def test_hit_rates(network, photos):

@@ -4,6 +4,7 @@ import http.server
 import socket
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,35 @@ def test_unusable_own_file(tmp_path, name, word):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(WeightsError, match=word):
         resolve(get("vgg16"), tmp_path / name)
+
+
+def test_a_file_that_nobody_pins_is_remembered_and_its_change_told_once(home):
+    path = home / "models" / "net.h5"
+    path.parent.mkdir(parents=True)
+    net = backbone("http://127.0.0.1:1/net.h5", None)
+    for content, told in ((b"first", False), (b"first", False), (b"second", True), (b"second", False)):
+        path.write_bytes(content)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert resolve(net) == path
+        words = [str(one.message) for one in caught]
+        assert len(words) == told
+        assert all(hashlib.sha256(part).hexdigest() in words[0] for part in (b"first", b"second") if told)
+
+
+@pytest.mark.parametrize("notes", ["[1]", "{", None], ids=["a list", "torn", "not writable"])
+def test_damaged_notes_of_first_uses_stop_nothing(home, tmp_path, monkeypatch, notes):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "cache"))
+    if notes is None:
+        (tmp_path / "cache").write_text("a file where the folder should be")
+    else:
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "weights.json").write_text(notes)
+    test_a_file_that_is_there_is_not_fetched(home)
+    path = home / "models" / "other.h5"
+    path.write_bytes(CONTENT)
+    net = dataclasses.replace(get("mobilenet_v2"), weights=WeightsFile("other.h5", "http://127.0.0.1:1/x", None))
+    assert resolve(net) == path
 
 
 class TestEmbedded:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tlkeras import backbones
-from tlkeras.backbones.random import random_twin
+from tlkeras.backbones.network import random_twin
 from tlkeras.choosing import compare as comparing
 from tlkeras.choosing.compare import BUDGETS, CompareConfig, budget, compare
 from tlkeras.choosing.distance import statistics_shift

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tlkeras import backbones
-from tlkeras.backbones.blocks import blocks
+from tlkeras.backbones.layers import blocks
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, OutOfMemoryError
 from tlkeras.fine_tuning.config import FineTuneConfig

@@ -13,7 +13,7 @@ from tlkeras.adversarial.objectives import Objective, Seen
 from tlkeras.adversarial.parameterisation import Parameterisation
 from tlkeras.adversarial.target import Target
 from tlkeras.adversarial.transforms import Transforms
-from tlkeras.backbones.inside import with_layers
+from tlkeras.backbones.layers import with_layers
 
 Tensor = Any
 

@@ -12,7 +12,7 @@ from tlkeras.adversarial.ascent import Climb, rounded
 from tlkeras.adversarial.objectives import Channel, LayerNorm, Objective
 from tlkeras.adversarial.presets import FOURIER, Preset, preset
 from tlkeras.adversarial.target import Target
-from tlkeras.backbones.inside import check_layer, layer_rows
+from tlkeras.backbones.layers import check_layer, layer_rows
 from tlkeras.errors import ConfigError
 from tlkeras.images.png import through_png
 from tlkeras.progress import Reporter, Silent

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.backbones import application
-from tlkeras.backbones.inside import LayerRow, layer_rows
+from tlkeras.backbones.layers import LayerRow, layer_rows
 
 Tensor = Any
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, get
-from tlkeras.backbones.weights import PRETRAINED, Progress, resolve
+from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, WeightsFile, get
+from tlkeras.backbones.weights import IMAGENET, NONE, PRETRAINED, Progress, resolve
 from tlkeras.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -105,10 +107,9 @@ def build(
             received=keras.config.image_data_format(),
             next_step="Change image_data_format in keras.json.",
         )
-    constructor = getattr(keras.applications, backbone.constructor)
     output = {"classifier_activation": None} if top else {"pooling": "avg"}
     # weights=None always: with "imagenet", Keras deletes a local file whose hash differs.
-    network = constructor(
+    network = constructor_of(backbone)(
         weights=None, include_top=top, input_shape=(side, side, 3), **output, **dict(backbone.arguments)
     )
     pixels = keras.Input((side, side, 3), dtype="float32", name=INPUT_NAME)
@@ -122,7 +123,15 @@ def build(
         _load(model, path, f"{backbone.name} {'with' if top else 'without'} its ImageNet top")
         if backbone.family == "EfficientNet":
             _square_published_deviations(network)
+        if weights in (PRETRAINED, IMAGENET):
+            _check_tensors(model, backbone.weights_top if top else backbone.weights, top, path)
     return model
+
+
+def constructor_of(backbone: Backbone) -> Callable[..., Any]:
+    """The function that builds the network of a row, with the keyword arguments of keras.applications'."""
+    module, _, name = backbone.constructor.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def application(model: keras.Model) -> keras.Model:
@@ -140,13 +149,48 @@ def application(model: keras.Model) -> keras.Model:
     raise ConfigError("the model must contain a network of keras.applications", received=f"'{model.name}'")
 
 
+def random_twin(backbone: str, pixels: np.ndarray, *, seed: int = 0) -> keras.Model:
+    """The network of ``backbone`` with random weights, as ``build`` gives it, that lets images through.
+
+    ``pixels``: float32 ``[n, S, S, 3]`` in 0..255, photos of the data in question. Batch normalisation takes its
+    statistics from them, with a shift that lets most of the signal pass the ReLU behind it: with what it is drawn
+    with, the signal of a deep network shrinks to rounding, and without the shift the network is chaotic (Yang et
+    al. 2019). The twin would then be worse for a reason that has nothing to do with learning. Keras' global random
+    state is set from ``seed``.
+
+    Raises:
+        ConfigError: an unknown backbone or a size that it does not take.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    network = build(backbone, NONE, size_px=pixels.shape[1])
+    normalisations = [
+        layer for layer in application(network).layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    kept = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0.0
+        layer.beta.assign(layer.beta + 1.0)
+    if normalisations:
+        network(pixels, training=True)
+    for layer, momentum in zip(normalisations, kept, strict=True):
+        layer.momentum = momentum
+    network.trainable = False
+    return network
+
+
 def weights_sha256(model: keras.Model) -> str:
     """The sha256 (hexadecimal) over shape, dtype and bytes of all weights in order.
 
     Neither layer names nor what is trainable matter, nor the states of random generators.
     """
+    return _sha256_of(model.weights)
+
+
+def _sha256_of(variables: list[Any]) -> str:
     digest = hashlib.sha256()
-    for variable in model.weights:
+    for variable in variables:
         values = np.ascontiguousarray(variable.numpy())
         digest.update(f"{values.shape} {values.dtype.name};".encode())
         digest.update(values.tobytes())
@@ -179,6 +223,19 @@ def _load(model: keras.Model, path: Path, what: str) -> None:
             next_step="Choose the file or the backbone that belongs to it; delete a damaged ImageNet file "
             "to download it again.",
         ) from error
+
+
+def _check_tensors(model: keras.Model, file: WeightsFile | None, top: bool, path: Path) -> None:
+    """Warn where the tensors below the top are not those that were published, in a file that Keras pins no hash for."""
+    if file is None or file.tensors is None:
+        return
+    below_top = model.weights[:-2] if top else model.weights  # kernel and bias
+    if _sha256_of(below_top) != file.tensors:
+        warnings.warn(
+            f"the tensors of {path} are not the published ones: the network is another than '{model.name}' elsewhere; "
+            "delete the file to download it again, or give its path as the weights if it is meant",
+            stacklevel=2,
+        )
 
 
 def _is_of_whole_model(path: Path) -> bool:

@@ -1,17 +1,18 @@
-"""The one table of pretrained networks, all from keras.applications, and the only place that knows value ranges.
+"""The one table of pretrained networks, and the only place that knows value ranges. A backbone is one row.
 
-Sizes, feature sizes and parameter counts are those of keras.applications; file names, addresses and hashes
-of the ImageNet weights are in :mod:`tlkeras.backbones.hashes`. ``tools/backbone_table.py`` compares both
-with the installed Keras. One network, ``tlkeras_tiny``, has weights of our own that come with the package.
+Sizes, feature sizes and parameter counts are those of keras.applications; file names, addresses and hashes of the
+ImageNet weights are in ``imagenet_weights.json``, which ``tools/backbone_table.py --write`` writes from the installed
+Keras for the rows that there are. One network, ``tlkeras_tiny``, has weights of our own that come with the package.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from types import MappingProxyType
 
-from tlkeras.backbones.hashes import FOLDERS, REMOTE_NAMES
 from tlkeras.errors import unknown
 
 # How a network wants its pixels, as keras.applications names it. All start from RGB in 0..255.
@@ -20,6 +21,7 @@ TF = "tf"  # -1..1
 TORCH = "torch"  # 0..1, then minus mean, divided by standard deviation
 BUILT_IN = "built in"  # the application scales 0..255 itself
 VALUE_RANGES = (CAFFE, TF, TORCH, BUILT_IN)
+WEIGHTS_DATA = "imagenet_weights.json"  # beside this module
 OWN_FIT = "auto"  # asks for the backbone's own way of making photos square
 
 
@@ -28,24 +30,26 @@ class WeightsFile:
     """One published file of weights.
 
     ``hash`` is what Keras pins: hexadecimal md5 (32 digits) or sha256 (64), or None where Keras pins none.
-    ``url`` is empty for a file that comes with the package.
+    ``url`` is empty for a file that comes with the package. ``tensors`` is pinned by us where Keras pins nothing:
+    ``weights_sha256`` of the network without its top, which stays the same when a file is saved again.
     """
 
     file_name: str
     url: str
     hash: str | None
+    tensors: str | None = None
 
 
 @dataclass(frozen=True)
 class Backbone:
     """One pretrained network.
 
-    ``constructor`` is its name in keras.applications and ``arguments`` are the keyword arguments that choose
-    the variant. ``size_px`` is the side of the square input it was trained with and ``min_size_px`` the
-    smallest it takes. ``feature_size`` is the length of its globally averaged features and ``parameters``
-    the number of its weights without the ImageNet top. ``licence`` is that of the pretrained weights;
-    ``weights_top`` is None where there are none for the ImageNet top. ``fit`` is how photos become square for it
-    unless told otherwise (``benchmarks/inputs.py`` compares them).
+    ``constructor`` is the function that builds it, with its module: one of keras.applications, or of our own that
+    takes the same arguments. ``arguments`` are the keyword arguments that choose the variant. ``size_px`` is the side
+    of the square input it was trained with and ``min_size_px`` the smallest it takes. ``feature_size`` is the length
+    of its globally averaged features and ``parameters`` the number of its weights without the ImageNet top.
+    ``licence`` is that of the pretrained weights; ``weights_top`` is None where there are none for the ImageNet top.
+    ``fit`` is how photos become square for it unless told otherwise (``benchmarks/inputs.py`` compares them).
     """
 
     name: str
@@ -185,23 +189,18 @@ _ROWS: dict[_Family, tuple[_Row, ...]] = {
 }
 
 
-def _file(folder_url: str, file_name: str, digest: str | None) -> WeightsFile:
-    return WeightsFile(file_name, folder_url + REMOTE_NAMES.get(file_name, file_name), digest)
-
-
-def _files() -> Iterator[tuple[str, tuple[WeightsFile, WeightsFile]]]:
-    for folder_url, ending, rows in FOLDERS:
-        for name, (stem, digest, digest_top) in rows.items():
-            yield name, (_file(folder_url, stem + ending, digest), _file(folder_url, stem + ".h5", digest_top))
+# A row whose files the tool that is named above has not listed yet.
+_UNLISTED = {top: {"file_name": top, "url": "unlisted", "hash": None} for top in ("weights", "weights_top")}
 
 
 def _backbones() -> Iterator[Backbone]:
-    files = dict(_files())
+    published = json.loads(resources.files(__package__).joinpath(WEIGHTS_DATA).read_text(encoding="utf-8"))
     for family, rows in _ROWS.items():
         for name, constructor, size_px, feature_size, parameters, arguments in rows:
+            files = published.get(name, _UNLISTED)
             yield Backbone(
                 name=name,
-                constructor=constructor,
+                constructor=f"keras.applications.{constructor}",
                 arguments=tuple(arguments.items()),
                 size_px=size_px,
                 min_size_px=family.min_size_px,
@@ -209,8 +208,8 @@ def _backbones() -> Iterator[Backbone]:
                 feature_size=feature_size,
                 parameters=parameters,
                 licence=family.licence,
-                weights=files[name][0],
-                weights_top=files[name][1],
+                weights=WeightsFile(**files["weights"]),
+                weights_top=WeightsFile(**files["weights_top"]),
                 family=family.name,
                 paper=family.paper,
             )
@@ -219,7 +218,7 @@ def _backbones() -> Iterator[Backbone]:
 # Trained by tools/pretrain_tiny.py; docs/tlkeras-tiny.md says on what, how, and what it is good for.
 TINY = Backbone(
     name="tlkeras_tiny",
-    constructor="MobileNet",
+    constructor="keras.applications.MobileNet",
     arguments=(("alpha", 0.25),),
     size_px=96,
     min_size_px=32,

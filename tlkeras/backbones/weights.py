@@ -6,22 +6,27 @@ when it is offline. Here a file that is there is only ever read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
+import json
 import os
 import urllib.error
 import urllib.request
 import uuid
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
+from tlkeras.storage import cache_root, write_json
 
 PRETRAINED = "pretrained"
 IMAGENET = "imagenet"
 NONE = "none"
 TIMEOUT_SECONDS = 10.0
+FIRST_USES = "weights.json"  # in the cache: path and sha256 of each file that nobody pins
 _CHUNK_BYTES = 1 << 20
 
 # Called with (bytes so far, bytes in all or None where the server does not say).
@@ -74,7 +79,7 @@ def resolve(
     return path
 
 
-def file_hash(path: Path, like: str) -> str:
+def file_hash(path: Path, like: str = "") -> str:
     """The hexadecimal digest of a file, md5 if ``like`` has 32 digits and sha256 otherwise."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5" if len(like) == 32 else "sha256").hexdigest()
@@ -99,6 +104,7 @@ def _own_file(path: Path) -> Path:
 
 def _check_hash(file: WeightsFile, path: Path) -> None:
     if file.hash is None:
+        _remember(path)
         return
     received = file_hash(path, file.hash)
     if received != file.hash:
@@ -108,6 +114,27 @@ def _check_hash(file: WeightsFile, path: Path) -> None:
             next_step="It was left as it is: delete it to download it again, or pass its path as the weights "
             "to use it all the same.",
         )
+
+
+def _remember(path: Path) -> None:
+    """Note the hash of a file that nobody pins at its first use; warn when it is another one later, and note that."""
+    notes = cache_root() / FIRST_USES
+    try:
+        known = json.loads(notes.read_text(encoding="utf-8"))
+        before = known.get(str(path.resolve()))
+    except (OSError, ValueError, AttributeError):
+        known, before = {}, None
+    now = file_hash(path)
+    if before is not None and before != now:
+        warnings.warn(
+            f"the weights file {path} changed since its first use: its sha256 was {before}, now it is {now}; "
+            "what was trained before has other features",
+            stacklevel=2,
+        )
+    if before != now:
+        # A cache that cannot be written is no reason to stop: the next use is the first one then.
+        with contextlib.suppress(StorageError):
+            write_json(notes, {**known, str(path.resolve()): now})
 
 
 def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import backbones
-from tlkeras.backbones.random import random_twin
+from tlkeras.backbones.network import random_twin
 from tlkeras.choosing.distance import statistics_shift
 from tlkeras.choosing.photos import Photos
 from tlkeras.data.pipeline import ImageFile, pixel_batches

@@ -135,7 +135,7 @@ def explain(
 
 def _list_layers(network: str, weights: str, size: int | None, as_json: bool) -> None:
     from tlkeras.adversarial.target import load_target
-    from tlkeras.backbones.inside import last_of_each_size, layer_rows
+    from tlkeras.backbones.layers import last_of_each_size, layer_rows
 
     target = load_target(network, weights=weights, size_px=size)
     default = set(last_of_each_size(target.network))

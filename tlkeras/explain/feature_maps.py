@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.adversarial.target import Target
-from tlkeras.backbones.inside import check_layer, last_of_each_size, with_layers
+from tlkeras.backbones.layers import check_layer, last_of_each_size, with_layers
 from tlkeras.errors import ConfigError
 
 if TYPE_CHECKING:

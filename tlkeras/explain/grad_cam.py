@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.adversarial.target import Target
-from tlkeras.backbones.inside import check_layer, last_maps, with_layers
+from tlkeras.backbones.layers import check_layer, last_maps, with_layers
 from tlkeras.errors import ConfigError, ImageError, unknown
 from tlkeras.heads.logits import softmax
 from tlkeras.images.arrays import as_pixels

@@ -22,7 +22,7 @@ class FineTuneConfig:
 
     epochs: passes over the training photos, at most.
     unfreeze: how many of the network's last blocks are trained besides the head, ``0`` for the head alone, or
-    ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.blocks``).
+    ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.layers``).
     gradual: start with the last block and add one an epoch (Howard & Ruder 2018, "ULMFiT").
     learning_rate: the highest rate, that of the head and of the last block; by default 3e-4 for adamw, 1e-2 for sgd.
     rate_decay: each block's rate is that of the block behind it times this, 0..1 (discriminative rates).

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tlkeras.backbones.blocks import blocks
+from tlkeras.backbones.layers import blocks
 from tlkeras.errors import ConfigError, OutOfMemoryError, unknown
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.optimiser import Optimiser
