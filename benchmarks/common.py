@@ -1,9 +1,18 @@
-"""What the benchmarks share: the real photos, data sets made of them, and a table in Markdown."""
+"""What the benchmarks share: the real photos, data sets made of them, and results as JSON files and Markdown tables.
+
+``BENCH_SAVE=NAME`` beside a benchmark's command keeps what it measures in ``benchmarks/results/NAME.json``, with the
+command, the machine and the versions; ``python -m benchmarks.tables`` writes the tables of the pages from these files.
+"""
 
 from __future__ import annotations
 
 import csv
+import datetime
+import importlib.metadata
+import json
 import os
+import platform
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,9 +57,52 @@ def fix_threads() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "scipy", "onnxruntime", "openvino", "pillow", "scikit-learn")
+_printed: list[dict[str, object]] = []
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A Markdown table on standard output."""
-    print("| " + " | ".join(header) + " |")
-    print("|" + "---|" * len(header))
-    for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    """A Markdown table on standard output, kept as a JSON file too where ``BENCH_SAVE`` names one."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    print(markdown(header, cells))
+    _printed.append({"header": list(header), "rows": cells})
+    if name := os.environ.get("BENCH_SAVE"):
+        result = {
+            "format": "tlkeras-benchmark",
+            "format_version": 1,
+            "command": _command(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": {"processor": _processor(), "cores": THREADS},
+            "versions": {"python": platform.python_version(), **_versions()},
+            "tables": _printed,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, without a newline at its end."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _command() -> str:
+    module = getattr(sys.modules["__main__"].__spec__, "name", Path(sys.argv[0]).name)
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
