@@ -28,13 +28,14 @@ STEPS = 20
 
 
 def dog(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import PGD, load_target, smallest_epsilon
-    from tlkeras.adversarial.transfer import judge
+    from tlkeras import load_target
+    from tlkeras.attacks import PGD, smallest_epsilon
+    from tlkeras.attacks.transfer import transfer
 
     photo = assets() / "photos" / "lesson" / "dog-from-unsplash.jpg"
     rows = []
     other = load_target("mobilenet_0.75")
-    smallest = smallest_epsilon(attacker, photo, PGD(epsilon_255=4, steps=60), to="Siamese cat")
+    smallest = smallest_epsilon(attacker, photo, PGD(steps=60), up_to_255=4, to="Siamese cat")
     usual = attacker.attack([photo], PGD(epsilon_255=4), to="Siamese cat")
     strong = attacker.attack([photo], PGD(epsilon_255=4, steps=100, stop_early=False), to="Siamese cat")
     for words, result in (
@@ -42,7 +43,7 @@ def dog(attacker: Any, options: argparse.Namespace) -> None:
         ("epsilon 4, to first success", usual),
         ("epsilon 4, all of 100 steps", strong),
     ):
-        before, after = (other_row(judge(result, other), when) for when in ("before", "after"))
+        before, after = (other_row(transfer(result, other), when) for when in ("before", "after"))
         best = int(result.probabilities_after[0].argmax())
         said = f"{result.class_names[best]} {result.probabilities_after[0, best]:.3f}"
         rows.append(
@@ -52,15 +53,15 @@ def dog(attacker: Any, options: argparse.Namespace) -> None:
     print_table([*header, "MobileNet 0.75 before", "MobileNet 0.75 after"], rows)
 
 
-def other_row(verdicts: Any, when: str) -> str:
+def other_row(transferred: Any, when: str) -> str:
     from tlkeras.backbones.imagenet import class_names
 
-    row = getattr(verdicts, f"probabilities_{when}")[0]
+    row = getattr(transferred, f"probabilities_{when}")[0]
     return f"{class_names()[int(row.argmax())]} {row.max():.3f}"
 
 
 def targeted(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import PGD
+    from tlkeras.attacks import PGD
 
     pixels, labels, wanted = photos(attacker.target, options.images)
     result = attacker.attack(pixels, PGD(epsilon_255=4, steps=STEPS), to=wanted, labels=labels)
@@ -72,7 +73,7 @@ def targeted(attacker: Any, options: argparse.Namespace) -> None:
 
 
 def sweep(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import PGD
+    from tlkeras.attacks import PGD
 
     pixels, labels, _ = photos(attacker.target, options.images)
     rows = []
@@ -88,7 +89,7 @@ def sweep(attacker: Any, options: argparse.Namespace) -> None:
 
 
 def apgd(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import APGD, PGD
+    from tlkeras.attacks import APGD, PGD
 
     pixels, labels, wanted = photos(attacker.target, min(options.images, 40))
     rows = []
@@ -115,7 +116,7 @@ def apgd(attacker: Any, options: argparse.Namespace) -> None:
 
 
 def square(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import APGD, FGSM, PGD, Square
+    from tlkeras.attacks import APGD, FGSM, PGD, Square
 
     pixels, labels, _ = photos(attacker.target, min(options.images, 20))
     rows = []
@@ -132,7 +133,7 @@ def square(attacker: Any, options: argparse.Namespace) -> None:
 
 
 def minimal(attacker: Any, options: argparse.Namespace) -> None:
-    from tlkeras.adversarial import CarliniWagner, DeepFool
+    from tlkeras.attacks import CarliniWagner, DeepFool
 
     pixels, labels, _ = photos(attacker.target, min(options.images, 8))
     rows = []
@@ -157,7 +158,7 @@ def main() -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=[0.5, 1.0, 2.0], help="for part apgd, of 255")
     options = parser.parse_args()
     assets()
-    from tlkeras.adversarial import Attacker
+    from tlkeras.attacks import Attacker
 
     attacker = Attacker(options.backbone)
     print(f"{options.backbone}\n", flush=True)

@@ -45,15 +45,15 @@ def photos(target: Any, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def ours(target: Any, pixels: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, stop_early: bool) -> Run:
     """PGD of tlkeras."""
-    from tlkeras.adversarial import PGD
-    from tlkeras.adversarial.goals import Goal
-    from tlkeras.adversarial.oracle import oracle_of
+    from tlkeras.attacks import PGD
+    from tlkeras.attacks.goals import Goal
+    from tlkeras.attacks.model import attack_model
 
-    oracle = oracle_of(target)
+    model = attack_model(target)
 
     def run(steps: int) -> np.ndarray:
         attack = PGD(epsilon_255=EPSILON_255, step_255=STEP_255, steps=steps, random_start=False, stop_early=stop_early)
-        return attack.run(oracle, pixels, Goal(labels, wanted), batch_size=len(pixels)).adversarial
+        return attack.run(model, pixels, Goal(labels, wanted), batch_size=len(pixels)).adversarial
 
     return run
 
@@ -132,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     assets()
     fix_threads()
-    from tlkeras.adversarial.target import load_target
+    from tlkeras.target import load_target
 
     target = load_target(options.backbone)
     pixels, labels, wanted = photos(target, options.images)

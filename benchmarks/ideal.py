@@ -28,7 +28,7 @@ def ours(target: Any, preset: Any, images: int, steps: int) -> Callable[[], None
     """Our loop under a preset, all steps in one call."""
     from dataclasses import replace
 
-    from tlkeras.adversarial.ascent import Climb
+    from tlkeras.ideal.ascent import Climb
 
     ascent = replace(preset.ascent, steps=steps + 1)
     objective = preset.with_variation(preset.class_objective(target, target.folded.network))
@@ -99,8 +99,8 @@ def main() -> None:
     fix_threads()
     from dataclasses import replace
 
-    from tlkeras.adversarial.presets import preset
-    from tlkeras.adversarial.target import load_target
+    from tlkeras.ideal.presets import preset
+    from tlkeras.target import load_target
 
     target = load_target(options.backbone)
     fourier, pixels = preset(target, "fourier"), preset(target, "pixels")

@@ -30,12 +30,11 @@ def drawn_classes(count: int) -> list[int]:
 
 def make(target: Any, judge: Any, classes: list[int], start: int, mode: str, steps: int | None) -> list[dict[str, Any]]:
     """Make one batch and have it judged: a plain row for each image."""
-    from tlkeras.adversarial.ideal import IdealConfig, ideal_images
-    from tlkeras.adversarial.judges import judgement
+    from tlkeras.ideal.images import IdealConfig, ideal_images
 
     config = IdealConfig(mode=mode, steps=steps, seed=start, batch_size=len(classes), frames=2)
     made = ideal_images(target, classes, config)
-    answers = judgement(made, judge)["images"]
+    answers = made.seen_by(judge)["images"]
     rows = []
     for index, (k, answer) in enumerate(zip(classes, answers, strict=True)):
         rows.append(
@@ -85,8 +84,8 @@ def main() -> None:
     options = parser.parse_args()
     assets()
     fix_threads()
-    from tlkeras.adversarial.presets import preset
-    from tlkeras.adversarial.target import load_target
+    from tlkeras.ideal.presets import preset
+    from tlkeras.target import load_target
 
     target, judge = load_target(options.maker), load_target(options.judge)
     steps = preset(target, options.mode, steps=options.steps).ascent.steps

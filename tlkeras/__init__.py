@@ -7,15 +7,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlkeras.adversarial.ideal import IdealConfig as IdealConfig
-    from tlkeras.adversarial.ideal import ideal_images as ideal_images
-    from tlkeras.adversarial.target import load_target as load_target
     from tlkeras.classifier import ImageClassifier as ImageClassifier
     from tlkeras.data.audit import audit as audit
     from tlkeras.data.open import open_dataset as open_dataset
     from tlkeras.errors import TlkerasError as TlkerasError
     from tlkeras.explain.feature_maps import feature_maps as feature_maps
     from tlkeras.explain.grad_cam import heat_maps as heat_maps
+    from tlkeras.ideal.images import IdealConfig as IdealConfig
+    from tlkeras.ideal.images import ideal_images as ideal_images
+    from tlkeras.target import load_target as load_target
     from tlkeras.trained import TrainedClassifier as TrainedClassifier
 
 __version__ = "0.1.0"
@@ -24,15 +24,15 @@ __version__ = "0.1.0"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 _HOMES = {
-    "IdealConfig": "tlkeras.adversarial.ideal",
+    "IdealConfig": "tlkeras.ideal.images",
     "ImageClassifier": "tlkeras.classifier",
     "TrainedClassifier": "tlkeras.trained",
     "TlkerasError": "tlkeras.errors",
     "audit": "tlkeras.data.audit",
     "feature_maps": "tlkeras.explain.feature_maps",
     "heat_maps": "tlkeras.explain.grad_cam",
-    "ideal_images": "tlkeras.adversarial.ideal",
-    "load_target": "tlkeras.adversarial.target",
+    "ideal_images": "tlkeras.ideal.images",
+    "load_target": "tlkeras.target",
     "open_dataset": "tlkeras.data.open",
 }
 __all__ = [

@@ -9,10 +9,10 @@ from PIL import Image
 
 from tests.pictures import photo
 from tlkeras import backbones
-from tlkeras.adversarial.target import load_target
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain.feature_maps import LayerMaps, feature_maps, grid, overview
 from tlkeras.images.png import figure_bytes
+from tlkeras.target import load_target
 
 
 @pytest.fixture(scope="module")

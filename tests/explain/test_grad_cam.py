@@ -9,12 +9,12 @@ from PIL import Image
 from tests.networks import small_network
 from tests.pictures import encode, photo
 from tlkeras import backbones
-from tlkeras.adversarial.target import load_target
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain import grad_cam
 from tlkeras.explain.grad_cam import Explainer, blended, comparison, heat_maps, laid_over
 from tlkeras.heads.config import HeadConfig
 from tlkeras.images.png import figure_bytes
+from tlkeras.target import load_target
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
 

@@ -21,10 +21,23 @@ from tlkeras.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from tlkeras.adversarial.attack_base import Attack
-    from tlkeras.adversarial.attacks import Attacker
-    from tlkeras.adversarial.result import AttackResult
-    from tlkeras.adversarial.transfer import TransferMatrix
+    from tlkeras.attacks.attacker import Attacker, AttackResult
+    from tlkeras.attacks.base import Attack
+    from tlkeras.attacks.transfer import TransferMatrix
+
+
+def _list(wanted: bool) -> None:
+    if not wanted:
+        return
+    with quiet_tensorflow():
+        from tlkeras.attacks.attacker import METHODS
+    from rich.table import Table
+
+    table = Table("method", "norms", "what it is", box=None, pad_edge=False)
+    for name, kind in METHODS.items():
+        table.add_row(name, ", ".join(kind.norms), (kind.__doc__ or "").split("\n", 1)[0])
+    print_tables([table])
+    raise typer.Exit
 
 
 @command(LOOKING)
@@ -38,8 +51,11 @@ def attack(
         str | None, typer.Option(help="Their true class; by default what the network says of each.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="fgsm, pgd, momentum, apgd-ce, apgd-dlr, square; deepfool and cw have no budget.")
+        str, typer.Option(help="Name of the attack, such as pgd, apgd-ce, square or deepfool; --list shows all.")
     ] = "pgd",
+    listed: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list, help="List the attacks with their papers.")
+    ] = False,
     epsilon: Annotated[
         float | None, typer.Option(help="Budget in pixel units, of 255; default 4 in linf, 765 in l2.")
     ] = None,
@@ -54,7 +70,8 @@ def attack(
         bool, typer.Option("--full-size", help="Change the photo at its own size, through the resize.")
     ] = False,
     smallest: Annotated[
-        bool, typer.Option("--smallest", help="Find the smallest epsilon that works, up to --epsilon (16 by default).")
+        bool,
+        typer.Option("--smallest", help="Find the smallest epsilon that works, up to --epsilon or 16 (l2: 1530)."),
     ] = False,
     transfer: Annotated[
         list[str] | None, typer.Option(help="Other network: who fools whom? May be repeated; each is attacked too.")
@@ -68,20 +85,25 @@ def attack(
     """Change photos so little that people do not see it, and so that the network sees something else."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.adversarial.attacks import METHODS, Attacker, make
-        from tlkeras.adversarial.target import load_target
-        from tlkeras.adversarial.transfer import transfer_matrix
+        from tlkeras.attacks.attacker import METHODS, Attacker, make
+        from tlkeras.attacks.transfer import transfer_matrix
         from tlkeras.data.inputs import image_files
         from tlkeras.errors import ConfigError
         from tlkeras.storage import new_folder
+        from tlkeras.target import load_target
 
         if smallest and transfer:
             raise ConfigError("give either --smallest or --transfer", received="both")
         if smallest and method in METHODS and METHODS[method].minimal:
             raise ConfigError(f"{method} looks for the smallest change by itself", next_step="Leave out --smallest.")
-        budget = 16.0 if smallest and epsilon is None and norm != "l2" else epsilon
         stop_early = False if all_steps else None
-        given = {"epsilon_255": budget, "steps": steps, "restarts": restarts, "stop_early": stop_early, "seed": seed}
+        given = {
+            "epsilon_255": None if smallest else epsilon,
+            "steps": steps,
+            "restarts": restarts,
+            "stop_early": stop_early,
+            "seed": seed,
+        }
         made = make(method, norm=norm, **given)
         folder = new_folder(out, "attacks", network)
         paths = image_files(images)
@@ -92,7 +114,7 @@ def attack(
             matrix = transfer_matrix([attacker, *others], paths, made, to=target, labels=_all(label, paths))
             results = [matrix.results[0]]
         else:
-            results = _attacked(attacker, paths, made, target, label, smallest, terminal)
+            results = _attacked(attacker, paths, made, target, label, smallest, epsilon, terminal)
         described = _describe(results, matrix, folder)
         described["files"] = _write_attack(results, matrix, described, folder)
     if as_json:
@@ -113,10 +135,11 @@ def _attacked(
     target: str | None,
     label: str | None,
     smallest: bool,
+    up_to_255: float | None,
     terminal: Terminal,
 ) -> list[AttackResult]:
     """One result for all photos, or one for each where each has its own size or its own epsilon."""
-    from tlkeras.adversarial.attacks import smallest_epsilon
+    from tlkeras.attacks.attacker import smallest_epsilon
 
     with terminal.step("attack") as progress:
         if not attacker.full_size and not smallest:
@@ -125,7 +148,7 @@ def _attacked(
         for path in paths:
             labels = _all(label, [path])
             if smallest:
-                results.append(smallest_epsilon(attacker, path, made, to=target, labels=labels))
+                results.append(smallest_epsilon(attacker, path, made, up_to_255=up_to_255, to=target, labels=labels))
             else:
                 results.append(attacker.attack([path], made, to=target, labels=labels))
             progress(len(results), len(paths))
@@ -156,10 +179,10 @@ def _describe(results: list[AttackResult], matrix: TransferMatrix | None, folder
 
 def _judgement(matrix: TransferMatrix, column: int, place: int) -> dict[str, Any]:
     """What another network says of one image that was made against the first."""
-    verdicts, names = matrix.verdicts[0][column], matrix.results[0].class_names
-    said = {"network": verdicts.judge, "fooled": bool(verdicts.fooled[place])}
+    other, names = matrix.transfers[0][column], matrix.results[0].class_names
+    said = {"network": other.network, "fooled": bool(other.fooled[place])}
     for when in ("before", "after"):
-        row = getattr(verdicts, f"probabilities_{when}")[place]
+        row = getattr(other, f"probabilities_{when}")[place]
         best = int(row.argmax())
         said[when] = {"label": names[best], "probability": round(float(row[best]), 6)}
     return said
@@ -168,7 +191,7 @@ def _judgement(matrix: TransferMatrix, column: int, place: int) -> dict[str, Any
 def _write_attack(
     results: list[AttackResult], matrix: TransferMatrix | None, described: dict[str, Any], folder: Path
 ) -> list[str]:
-    from tlkeras.adversarial.attack_plots import figure_of_attack, figure_of_transfer
+    from tlkeras.attacks.plots import figure_of_attack, figure_of_transfer
     from tlkeras.images.png import figure_bytes, png_bytes
     from tlkeras.storage import staged_folder, write_bytes, write_json
 

@@ -42,11 +42,11 @@ def features(
     """Show what the layers of a network extract from a photo, from the first block to the last."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.adversarial.target import load_target
         from tlkeras.data.dataset import printable
         from tlkeras.errors import ConfigError
         from tlkeras.explain.feature_maps import feature_maps
         from tlkeras.storage import new_folder
+        from tlkeras.target import load_target
 
         if list_:
             _list_layers(network, weights, size, as_json)
@@ -89,12 +89,12 @@ def explain(
     terminal = Terminal()
     problems: list[str] = []
     with quiet_tensorflow():
-        from tlkeras.adversarial.target import load_target
         from tlkeras.data.dataset import printable
         from tlkeras.data.inputs import image_files
         from tlkeras.errors import ImageError
         from tlkeras.explain.grad_cam import Explainer
         from tlkeras.storage import new_folder, staged_folder
+        from tlkeras.target import load_target
 
         paths = image_files(photos)
         folder = new_folder(out, "explain", network)
@@ -134,8 +134,8 @@ def explain(
 
 
 def _list_layers(network: str, weights: str, size: int | None, as_json: bool) -> None:
-    from tlkeras.adversarial.target import load_target
     from tlkeras.backbones.layers import last_of_each_size, layer_rows
+    from tlkeras.target import load_target
 
     target = load_target(network, weights=weights, size_px=size)
     default = set(last_of_each_size(target.network))

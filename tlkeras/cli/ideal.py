@@ -21,7 +21,7 @@ from tlkeras.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from tlkeras.adversarial.ideal import IdealImages
+    from tlkeras.ideal.images import IdealImages
 
 
 @command(LOOKING)
@@ -51,11 +51,10 @@ def ideal(
     """Make the images that a network sees most clearly as a class, from noise, and save how they came to be."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.adversarial.ideal import IdealConfig, ideal_images, ideal_layer_images
-        from tlkeras.adversarial.judges import judgements
-        from tlkeras.adversarial.target import load_target
         from tlkeras.errors import ConfigError
+        from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
         from tlkeras.storage import new_folder
+        from tlkeras.target import load_target
 
         config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
         if bool(class_) == bool(layer):
@@ -71,7 +70,7 @@ def ideal(
             made = ideal_layer_images(target, layer, channel, config, reporter=terminal)
         else:
             made = ideal_images(target, class_ or (), config, reporter=terminal)
-        described = {**made.to_json(), "judges": judgements(made, judges), "out": str(folder)}
+        described = {**made.to_json(), "judges": [made.seen_by(other) for other in judges], "out": str(folder)}
         described["files"] = _write_ideal(made, described, folder)
     if as_json:
         print_json(described)
@@ -81,7 +80,7 @@ def ideal(
 
 
 def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> list[str]:
-    from tlkeras.adversarial import ideal_pictures
+    from tlkeras.ideal import pictures
     from tlkeras.images.png import figure_bytes, png_bytes
     from tlkeras.storage import staged_folder, write_bytes, write_json
 
@@ -93,10 +92,10 @@ def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> 
         files[f"{stem}-{numbers[stem]}.png"] = png_bytes(image)
     for index, name in enumerate(files):
         described["images"][index]["file"] = name
-    files["sheet.png"] = figure_bytes(ideal_pictures.sheet(made))
-    files["film_strip.png"] = figure_bytes(ideal_pictures.film_strip(made))
-    files["film.gif"] = ideal_pictures.film(made)
-    files["curves.png"] = figure_bytes(ideal_pictures.curves(made))
+    files["sheet.png"] = figure_bytes(pictures.sheet(made))
+    files["film_strip.png"] = figure_bytes(pictures.film_strip(made))
+    files["film.gif"] = pictures.film(made)
+    files["curves.png"] = figure_bytes(pictures.curves(made))
     with staged_folder(folder) as staged:
         for name, data in files.items():
             write_bytes(staged / name, data)

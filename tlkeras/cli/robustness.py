@@ -21,7 +21,7 @@ from tlkeras.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from tlkeras.adversarial.robustness import Robustness
+    from tlkeras.attacks.robustness import Robustness
 
 
 @command(LOOKING)
@@ -29,7 +29,8 @@ def robustness(
     network: NetworkArgument,
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
     methods: Annotated[
-        str | None, typer.Option(help="Attacks with commas between, or none; default fgsm,pgd,apgd-ce,square.")
+        str | None,
+        typer.Option(help="Attacks with commas between, or none; default the usual ones ('tlkeras attack --list')."),
     ] = None,
     corruptions: Annotated[
         str | None, typer.Option(help="blur,noise,jpeg,brightness,contrast,rotation, or none; default all.")
@@ -52,14 +53,14 @@ def robustness(
     """Measure accuracy under attacks over a sweep of budgets, and under common corruptions."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.adversarial.attack_plots import figure_of_robustness
-        from tlkeras.adversarial.corruptions import CORRUPTIONS
-        from tlkeras.adversarial.robustness import RobustnessConfig
-        from tlkeras.adversarial.robustness import robustness as measure
-        from tlkeras.adversarial.target import load_target
+        from tlkeras.attacks.corruptions import CORRUPTIONS
+        from tlkeras.attacks.plots import figure_of_robustness
+        from tlkeras.attacks.robustness import RobustnessConfig
+        from tlkeras.attacks.robustness import robustness as measure
         from tlkeras.data.open import open_dataset
         from tlkeras.images.png import figure_bytes
         from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
+        from tlkeras.target import load_target
 
         named = _words(corruptions)
         config = RobustnessConfig(

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkeras.adversarial.attack_plots import amplified
-from tlkeras.adversarial.attacks import Attacker
-from tlkeras.adversarial.gradient_attacks import PGD
-from tlkeras.adversarial.target import load_target
+from tlkeras.attacks.attacker import Attacker
+from tlkeras.attacks.bounded import PGD
+from tlkeras.attacks.plots import amplified
 from tlkeras.errors import FormatError, ImageError
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.png import png_bytes
 from tlkeras.storage import read_json, write_bytes
+from tlkeras.target import load_target
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
 SHOWN_PX = 768

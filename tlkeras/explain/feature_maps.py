@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.adversarial.target import Target
 from tlkeras.backbones.layers import check_layer, last_of_each_size, with_layers
 from tlkeras.errors import ConfigError
+from tlkeras.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

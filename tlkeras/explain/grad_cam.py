@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.adversarial.target import Target
 from tlkeras.backbones.layers import check_layer, last_maps, with_layers
 from tlkeras.errors import ConfigError, ImageError, unknown
 from tlkeras.heads.logits import softmax
 from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import axis
+from tlkeras.target import Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.adversarial.attacks import Attacker, make
-from tlkeras.adversarial.ideal import IdealConfig, ideal_images
-from tlkeras.adversarial.robustness import RobustnessConfig, robustness
-from tlkeras.adversarial.target import Target, load_target
+from tlkeras.attacks.attacker import Attacker, make
+from tlkeras.attacks.robustness import RobustnessConfig, robustness
 from tlkeras.data.dataset import LabelledImages, printable
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain.grad_cam import Explainer, blended
+from tlkeras.ideal.images import IdealConfig, ideal_images
 from tlkeras.images.png import png_bytes
 from tlkeras.progress import Reporter
 from tlkeras.report.pictures import MAX_CLASSES, MISTAKES, evenly
 from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, results
 from tlkeras.run_facts import Prediction, RunFacts
 from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
+from tlkeras.target import Target, load_target
 
 # Enough to show what there is to see; the commands themselves measure more.
 _ATTACKED, _EPSILON_255 = 4, 4.0

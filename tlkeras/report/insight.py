@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.adversarial.attack_plots import amplification
+from tlkeras.attacks.plots import amplification
 from tlkeras.data.dataset import plural
 from tlkeras.errors import TlkerasError
 from tlkeras.evaluation.metrics import percent

@@ -1,0 +1,244 @@
+"""Ideal images: from noise, by gradient ascent, what a network sees most clearly as a class, a channel or a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tlkeras.backbones.layers import check_layer, layer_rows
+from tlkeras.errors import ConfigError
+from tlkeras.ideal.ascent import Climb, rounded
+from tlkeras.ideal.objectives import Channel, LayerNorm, Objective
+from tlkeras.ideal.presets import FOURIER, Preset, preset
+from tlkeras.images.png import through_png
+from tlkeras.progress import Reporter, Silent
+from tlkeras.target import Target
+
+MAX_STEPS = 100_000
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class IdealConfig:
+    """How ideal images are made; None means what the preset of the network's family says.
+
+    mode: "fourier", or "pixels", the plain loop. steps: gradient steps. tv: weight of the total variation that
+    is subtracted; 0 shows the noise. count: images of each class. batch_size: how many climb together.
+    frames: how many moments of the way are kept.
+    """
+
+    mode: str = FOURIER
+    steps: int | None = None
+    tv: float | None = None
+    count: int = 1
+    seed: int = 0
+    batch_size: int = 8
+    frames: int = 24
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("steps", 1, MAX_STEPS),
+            ("count", 1, 1000),
+            ("batch_size", 1, 256),
+            ("frames", 2, 1000),
+            ("seed", 0, 2**31 - 1_000_000),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}", received=value)
+        if self.tv is not None and not 0 <= self.tv < float("inf"):
+            raise ConfigError("tv, the weight of the total variation, must be 0 or more", received=self.tv)
+
+
+@dataclass(frozen=True)
+class IdealImages:
+    """Ideal images and how they came to be; N images, K classes, F frames.
+
+    labels: what each image shows. classes: int64 ``[N]``, the class that it was made for, or -1.
+    images: uint8 ``[N, S, S, 3]``, as PNG files hold them.
+    film: uint8 ``[N, F, S, S, 3]`` after ``film_steps``, int64 ``[F]``; noise first, the image last.
+    values: float32 ``[N, steps]``, the objective before each step.
+    probabilities: float32 ``[N, K]`` of the image files, read back; ``unrounded``: before rounding and saving.
+    """
+
+    target: Target
+    config: IdealConfig
+    preset: Preset
+    labels: tuple[str, ...]
+    classes: np.ndarray
+    images: np.ndarray
+    film: np.ndarray
+    film_steps: np.ndarray
+    values: np.ndarray
+    probabilities: np.ndarray
+    unrounded: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def clipped_share(self) -> float:
+        """The share of pixel values at 0 or 255; garish images have many."""
+        return float(np.mean((self.images == 0) | (self.images == 255)))
+
+    def rank(self, probabilities: np.ndarray) -> np.ndarray:
+        """The place of each image's class in ``[N, K]`` probabilities, 0 for the first; int64 ``[N]``."""
+        own = probabilities[np.arange(len(self)), self.classes]
+        return (probabilities > own[:, None]).sum(axis=1)
+
+    def seen_by(self, other: Target) -> dict[str, Any]:
+        """What another network sees in the image files, as plain values: structure convinces it, noise does not.
+
+        For each image its ``top`` classes there and, where the other network has a class of the same name, the place
+        ``rank`` (1 is first) and the ``probability`` of that class; ``first``, ``top_5``: the shares of such images.
+        """
+        probabilities = other.probabilities(np.stack([other.load(image) for image in self.images]))
+        same = _same_classes(self.target, other)
+        rows, ranks = [], []
+        for index, row in enumerate(probabilities):
+            answer: dict[str, Any] = {"top": other.ranked(row)}
+            k = same.get(int(self.classes[index]))
+            if k is not None:
+                ranks.append(int((row > row[k]).sum()) + 1)
+                answer |= {"rank": ranks[-1], "probability": round(float(row[k]), 6)}
+            rows.append(answer)
+        shares = {
+            name: round(sum(rank <= places for rank in ranks) / len(ranks), 6) if ranks else None
+            for name, places in (("first", 1), ("top_5", 5))
+        }
+        return {"network": other.name, **shares, "images": rows}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: what was asked for and what came out."""
+        return {
+            "network": self.target.name,
+            "mode": self.config.mode,
+            "config": asdict(self.config),
+            "preset": self.preset.to_json(),
+            "clipped_share": round(self.clipped_share, 6),
+            "images": [self._row(index) for index in range(len(self))],
+        }
+
+    def _row(self, index: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"label": self.labels[index]}
+        if (k := int(self.classes[index])) != NO_CLASS:
+            row |= {
+                "class": k,
+                "probability": round(float(self.probabilities[index, k]), 6),
+                "probability_before_rounding": round(float(self.unrounded[index, k]), 6),
+            }
+        row["objective"] = [round(float(value), 5) for value in self.values[index, [0, -1]]]
+        return {**row, "top": self.target.ranked(self.probabilities[index])}
+
+
+def ideal_images(
+    target: Target,
+    classes: Sequence[str | int] = (),
+    config: IdealConfig = IdealConfig(),
+    *,
+    reporter: Reporter | None = None,
+) -> IdealImages:
+    """What ``target`` sees most clearly as each of ``classes`` (names, WordNet ids or numbers).
+
+    Raises: ConfigError for an unknown class or an impossible option.
+    """
+    if not classes:
+        raise ConfigError("name at least one class", next_step="For example 'zebra'.")
+    indices = [index for text in classes for index in [target.class_index(text)] * config.count]
+    chosen = preset(target, config.mode, steps=config.steps, tv=config.tv)
+    labels = [target.class_names[index] for index in indices]
+    return maximise(
+        target, chosen.class_objective(target, target.folded.network), indices, labels, config, reporter=reporter
+    )
+
+
+def ideal_layer_images(
+    target: Target,
+    layer: str,
+    channel: int | None = None,
+    config: IdealConfig = IdealConfig(),
+    *,
+    reporter: Reporter | None = None,
+) -> IdealImages:
+    """What excites one channel of an inner layer, or with ``channel=None`` the whole layer (DeepDream's objective).
+
+    Activations have no common scale against which to weigh the total variation: it counts only where ``config.tv``
+    gives its weight.
+
+    Raises: ConfigError for a layer or a channel that the network does not have.
+    """
+    row = check_layer(target.network, layer)
+    if channel is not None and not 0 <= channel < row.shape[-1]:
+        raise ConfigError(f"channels of '{layer}' are numbered 0..{row.shape[-1] - 1}", received=channel)
+    objective: Objective = LayerNorm(layer) if channel is None else Channel(layer, channel)
+    label = layer if channel is None else f"{layer} {channel}"
+    if config.tv is None:
+        config = replace(config, tv=0.0)
+    classes, labels = [NO_CLASS] * config.count, [label] * config.count
+    return maximise(target, objective, classes, labels, config, reporter=reporter)
+
+
+def maximise(
+    target: Target,
+    objective: Objective,
+    classes: Sequence[int],
+    labels: Sequence[str],
+    config: IdealConfig,
+    *,
+    reporter: Reporter | None = None,
+) -> IdealImages:
+    """Images that maximise any objective, minus the preset's total variation; one for each of ``classes``.
+
+    ``classes``: what each image is to become, -1 for an objective without a class.
+    """
+    chosen = preset(target, config.mode, steps=config.steps, tv=config.tv)
+    objective = chosen.with_variation(objective)
+    climbed = target if _missing(target.folded, objective) else target.folded
+    climb = Climb(climbed, objective, chosen.held, chosen.transforms, chosen.ascent)
+    steps = chosen.ascent.steps
+    # Frames lie close together at first, where most happens.
+    moments = np.unique(np.rint(steps * np.linspace(0, 1, min(config.frames, steps + 1)) ** 2).astype(np.int64))
+    films, values, last = [], [], []
+    with (reporter or Silent()).step("ideal", "image-steps") as progress:
+        for start in range(0, len(classes), config.batch_size):
+            batch = list(classes[start : start + config.batch_size])
+            climb.start([config.seed + start + place for place in range(len(batch))], [max(k, 0) for k in batch])
+            frames, curve = [rounded(climb.pixels())], []
+            for moment in moments[1:]:
+                curve.append(climb.advance(int(moment) - climb.step))
+                frames.append(rounded(climb.pixels()))
+                progress(steps * start + climb.step * len(batch), steps * len(classes))
+            last.append(climb.pixels())
+            films.append(np.stack(frames, axis=1))
+            values.append(np.concatenate(curve).T)
+    pixels = np.concatenate(last)
+    images = through_png(rounded(pixels))
+    return IdealImages(
+        target=target,
+        config=config,
+        preset=chosen,
+        labels=tuple(labels),
+        classes=np.array(classes, np.int64),
+        images=images,
+        film=np.concatenate(films),
+        film_steps=moments,
+        values=np.concatenate(values),
+        probabilities=target.probabilities(images),
+        unrounded=target.probabilities(pixels),
+    )
+
+
+def _missing(target: Target, objective: Objective) -> bool:
+    """Whether an objective looks at a layer that the network does not have, such as one that was folded away."""
+    return not set(objective.layers) <= {row.name for row in layer_rows(target.network)}
+
+
+def _same_classes(maker: Target, other: Target) -> dict[int, int]:
+    """Which class of the other network is which of the maker's; two may share a name, never a WordNet id."""
+    ours = maker.wordnet_ids if maker.wordnet_ids and other.wordnet_ids else maker.class_names
+    theirs = other.wordnet_ids if maker.wordnet_ids and other.wordnet_ids else other.class_names
+    index = {name: k for k, name in enumerate(theirs)}
+    return {k: index[name] for k, name in enumerate(ours) if name in index}
