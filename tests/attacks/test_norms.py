@@ -45,7 +45,7 @@ def test_projection_reaches_the_edge_and_leaves_what_is_inside(original, norm):
     projected = norms.project(far, start, norm, radius)
     np.testing.assert_allclose(norms.lengths(projected - start, norm), radius, rtol=1e-4)
     np.testing.assert_array_equal(norms.project(near, start, norm, radius), near)
-    free = norms.project(start + 500.0, start, norm, None)
+    free = norms.project(start + 500.0, start, norm, np.inf)
     assert float(tf.reduce_max(free)) == 255.0
 
 
