@@ -1,7 +1,6 @@
 """A small Ray cluster on this machine, for tests: two nodes with one core each."""
 
 import contextlib
-import os
 import socket
 
 import psutil
@@ -22,8 +21,9 @@ PATIENT = {
 def two_nodes():
     """Start the cluster, let ``--on auto`` find it; gives it and its second node."""
     pytest.importorskip("ray", reason='needs Ray: pip install "tlkeras[ray]"')
-    before = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
+    patch = pytest.MonkeyPatch()
+    for name, value in ENVIRONMENT.items():
+        patch.setenv(name, value)
     import ray
     from ray.cluster_utils import Cluster
 
@@ -42,21 +42,21 @@ def two_nodes():
     )
     try:
         second = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-        os.environ["RAY_ADDRESS"] = cluster.address
+        patch.setenv("RAY_ADDRESS", cluster.address)
         cluster.client_port = client_port
         yield cluster, second
     finally:
         ray.shutdown()
         cluster.shutdown()
-        os.environ.clear()
-        os.environ.update(before)
+        patch.undo()
 
 
 def actors():
-    """The processes of actors that compute shards."""
+    """The processes of actors that compute shards, of this process's own cluster: others may run beside it."""
     found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        title = " ".join(process.info["cmdline"] or [])
-        if "MapWorker(MapBatches(ShardActor))" in title and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            title = " ".join(process.cmdline())
+            if "MapWorker(MapBatches(ShardActor))" in title and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found

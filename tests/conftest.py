@@ -6,6 +6,43 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
+# A process of the tests holds TensorFlow, Ray's object store or a large network at once.
+GB_A_PROCESS = 4
+# Folders whose tests share something that takes long to make: one process runs them all.
+TOGETHER = ("docs", "export", "report")
+# What takes longest goes first, so that no process has the last of it alone.
+LONGEST_FIRST = ("report", "export", "backbones", "docs", "features", "fine_tuning", "attacks", "cli")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process for every core, as far as there is memory for it: what ``-n auto`` means."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(len(_cores()), int(memory_gb // GB_A_PROCESS)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes a core of its own: every library in it then starts as many threads as that."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    cores = _cores()
+    if worker and len(cores) > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Part the tests over processes by file or folder, in an order that is the same in each of them."""
+
+    def room(item: pytest.Item) -> str:
+        return item.path.relative_to(Path(__file__).parent).parts[0]
+
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: (places.get(room(item), len(places)), str(item.path)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(room(item) if room(item) in TOGETHER else str(item.path)))
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
