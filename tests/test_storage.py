@@ -72,14 +72,39 @@ def test_a_staged_folder_appears_at_once_or_never(tmp_path):
 
 def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
     monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "cache"))
-    assert clear_cache() == 0
-    write_bytes(cache_root() / "features" / "x", b"12345")
+    assert clear_cache() == (0, [])
+    write_bytes(cache_root() / "features" / "x" / "space.json", b"12345")
     assert size_of(cache_root()) == 5
-    assert sha256_of(cache_root() / "features" / "x").startswith("5994471a")
-    assert clear_cache() == 5
+    assert sha256_of(cache_root() / "features" / "x" / "space.json").startswith("5994471a")
+    assert clear_cache() == (5, [])
     assert not cache_root().exists()
     monkeypatch.delenv("TLKERAS_CACHE")
     assert cache_root().name == "tlkeras"
+
+
+def test_clearing_takes_what_is_ours_and_leaves_what_is_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path))
+    ours = [
+        *("verdicts.sqlite", "verdicts.sqlite-wal", "weights.json", "features/a-32-crop-plain-0f/space.json"),
+        *("features/a-32-crop-plain-0f/00.npy", "engines/ab-32-r1-opset17.onnx", "demo/r3-seed0-n60/cat/1.jpg"),
+        *("tfds/pets-4.0.0/dataset.json", "tfds/pets-4.0.0/train/0000-cat/1.jpg", "onnxruntime-web-1.22/ort.mjs"),
+        *("demo/.r3-seed0-n60.0123abcd.part/cat/1.jpg", ".verdicts.json.0123abcd.part"),
+    ]
+    others = [
+        *("features/mine.csv", "features/holiday/1.jpg", "tfds/cats/1.0.0/cats.tfrecord", "demo/talk.pdf"),
+        *("cat/1.jpg", "notes.txt", "engines/model.onnx", ".hidden.part"),
+    ]
+    for name in (*ours, *others):
+        write_bytes(tmp_path / name, b"12345")
+    outside = tmp_path.with_name("outside")
+    outside.mkdir()
+    (outside / "space.json").write_text("12345")
+    (tmp_path / "features" / "link").symlink_to(outside)
+    freed, left = clear_cache()
+    assert freed == 5 * len(ours)
+    assert left == [".hidden.part", "cat", "demo", "engines", "features", "notes.txt", "tfds"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
+    assert (outside / "space.json").is_file()
 
 
 def test_a_folder_that_failed_leaves_no_parents_behind(tmp_path):

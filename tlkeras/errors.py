@@ -7,6 +7,17 @@ import os
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """Text that any terminal shows as it is and any UTF-8 file can hold, for names that others chose.
+
+    Escaped are line breaks, other control characters (ESC starts what a terminal obeys), marks that turn the direction
+    of writing, and bytes that are no text.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
 class TlkerasError(Exception):
     """Base of every error that tlkeras raises on purpose.
 
@@ -26,8 +37,8 @@ class TlkerasError(Exception):
         line = self.rule if self.received is None else f"{self.rule}; received {self.received}"
         if self.next_step:
             line = f"{line}. {self.next_step}"
-        # File names may hold line breaks; an error stays one line.
-        return " ".join(line.split())
+        # File and class names may hold line breaks and what a terminal obeys; an error stays one line of text.
+        return printable(" ".join(line.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive the trip between processes, which plain exceptions with keyword arguments do not."""

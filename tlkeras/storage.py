@@ -231,15 +231,45 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def clear_cache() -> int:
-    """Delete everything in the cache folder; returns the bytes that were freed.
+# What we keep in the cache folder: a pattern, and for a folder the file in it by which it is known to be ours. The
+# folder itself may be anybody's: TLKERAS_CACHE can name one that holds other things too.
+_CACHED = (
+    ("verdicts.sqlite*", ""),
+    ("weights.json", ""),
+    ("engines/*-opset*.onnx", ""),
+    ("features/*", "space.json"),
+    ("demo/*-seed*-n*", ""),
+    ("tfds/*", "dataset.json"),
+    ("onnxruntime-web-*", ""),
+    # What was being written when a process was killed.
+    (".*.????????.part", ""),
+    *((f"{folder}/.*.????????.part", "") for folder in ("engines", "features", "demo", "tfds")),
+)
+
+
+def clear_cache() -> tuple[int, list[str]]:
+    """Delete what tlkeras keeps in the cache folder: (bytes that were freed, names in it that are not ours and stay).
 
     Raises: StorageError when the disk refuses.
     """
     root = cache_root()
     if not root.exists():
-        return 0
-    freed = size_of(root)
+        return 0, []
+    before = size_of(root)
     with disk_errors(root):
-        shutil.rmtree(root)
-    return freed
+        for pattern, mark in _CACHED:
+            for path in root.glob(pattern):
+                if mark and not (path / mark).is_file():
+                    continue
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink()
+                else:
+                    shutil.rmtree(path)
+        for folder in {root / pattern.split("/")[0] for pattern, _ in _CACHED if "/" in pattern}:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        left = sorted(path.name for path in root.iterdir())
+        freed = before - size_of(root)
+        if not left:
+            root.rmdir()
+    return freed, left

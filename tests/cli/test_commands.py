@@ -9,6 +9,7 @@ import pytest
 
 from tests.pictures import encode, tinted
 from tlkeras.cli.main import main
+from tlkeras.storage import cache_root
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,12 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
     assert (space["backbone"], space["images"]) == ("mobilenet_0.25", 60)
     assert main(["cache"]) == 0
     assert "mobilenet_0.25" in capfd.readouterr().out
+    (cache_root() / "mine.txt").write_text("not made by tlkeras")
     assert main(["cache", "--clear", "--json"]) == 0
-    assert read_json(capfd)["freed_bytes"] > 0
+    cleared = read_json(capfd)
+    assert cleared["freed_bytes"] > 0
+    # Nothing of ours is forgotten: what training keeps is all known.
+    assert cleared["left"] == ["mine.txt"] == [path.name for path in cache_root().iterdir()]
     assert main(["backbones", "--json"]) == 0
     assert {"vgg16", "resnet50", "mobilenet_v2"} <= {row["name"] for row in read_json(capfd)["backbones"]}
 

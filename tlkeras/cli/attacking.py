@@ -156,7 +156,7 @@ def _attacked(
 
 
 def _describe(results: list[AttackResult], matrix: TransferMatrix | None, folder: Path) -> dict[str, Any]:
-    from tlkeras.data.dataset import printable
+    from tlkeras.errors import printable
 
     described = results[0].to_json()
     rows = []

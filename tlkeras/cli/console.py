@@ -6,17 +6,21 @@ Standard output carries results only; progress, tables beside ``--json`` and war
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.errors import printable
 from tlkeras.progress import Advance
 
 if TYPE_CHECKING:
@@ -63,13 +67,14 @@ class Terminal:
         from rich.console import Console
 
         # An own handle on standard error: TensorFlow's chatter is sent elsewhere while a bar is drawn.
-        self._handle = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        self._handle = os.fdopen(os.dup(2), "w", encoding=encoding, errors="backslashreplace")
         self.console: Console = Console(file=self._handle, highlight=False, soft_wrap=True)
         warnings.showwarning = self._show_warning
 
     def say(self, text: str) -> None:
         """One line for the user."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def _show_warning(self, message: Warning | str, category: Any, filename: str, *_: Any, **__: Any) -> None:
         # Ours as one line each; those of libraries are theirs to mend.
@@ -107,8 +112,13 @@ class Terminal:
 
 def print_json(value: Any) -> None:
     """The one JSON object of a command, on standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    text = json.dumps(value, ensure_ascii=not _writes_unicode(), allow_nan=False)
+    # json.dumps leaves some letters that a terminal obeys as they are.
+    sys.stdout.write("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
+
+
+def _writes_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def print_tables(tables: list[Any]) -> None:
@@ -119,7 +129,20 @@ def print_tables(tables: list[Any]) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
     for table in tables:
+        table.title = _shown(table.title)
+        for column in table.columns:
+            column.header = _shown(column.header)
+            column._cells = [_shown(cell) for cell in column.cells]
         console.print(table)
+
+
+def _shown(cell: Any) -> Any:
+    """A cell without what a terminal would obey: names of classes and files are in it that others chose."""
+    if isinstance(cell, str):
+        return printable(cell)
+    if hasattr(cell, "plain") and printable(cell.plain) != cell.plain:
+        cell.plain = printable(cell.plain)
+    return cell
 
 
 def file_stem(label: str) -> str:
@@ -131,13 +154,15 @@ def file_stem(label: str) -> str:
 def quiet_tensorflow() -> Iterator[None]:
     """Keep the lines that TensorFlow's C++ parts write to standard error away from the user.
 
-    They are shown after all when the block fails with an error that is not one of ours.
+    They are shown after all when the block fails with an error that is not one of ours. When the process dies inside
+    (a failed check in C++ aborts, the system may kill it for want of memory) they stay in a file, and are named.
     """
     from tlkeras.errors import TlkerasError
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as chatter:
-        kept = os.dup(2)
+    handle, name = tempfile.mkstemp(prefix="tlkeras-", suffix=".log")
+    kept = os.dup(2)
+    with _told_at_death(name), os.fdopen(handle, "r+b") as chatter:
         os.dup2(chatter.fileno(), 2)
         try:
             yield
@@ -150,3 +175,36 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+_AT_DEATH = """\
+read -r done && exec rm -f "$0"
+echo 'error: the process died; what its parts wrote last is kept in' "$0" >&2
+tail -n 30 "$0" >&2
+"""
+
+
+@contextlib.contextmanager
+def _told_at_death(log: str) -> Iterator[None]:
+    """Remove the file ``log`` at the end; should this process die within, a shell that waits for that tells of it.
+
+    A process cannot tell of its own death, and what it is started by need not be ours.
+    """
+    try:
+        # In a session of its own, so that Ctrl-C does not reach it.
+        shell = subprocess.Popen(["/bin/sh", "-c", _AT_DEATH, log], stdin=subprocess.PIPE, start_new_session=True)
+    except OSError:
+        shell = None
+    # The Python lines that were running are written too: the caller's faulthandler, if any, is left alone.
+    ours = not faulthandler.is_enabled()
+    if ours:
+        faulthandler.enable(file=2)
+    try:
+        yield
+    finally:
+        if ours:
+            faulthandler.disable()
+        if shell is None:
+            Path(log).unlink(missing_ok=True)
+        else:
+            shell.communicate(b"done\n")

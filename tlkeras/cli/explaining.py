@@ -42,8 +42,7 @@ def features(
     """Show what the layers of a network extract from a photo, from the first block to the last."""
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.dataset import printable
-        from tlkeras.errors import ConfigError
+        from tlkeras.errors import ConfigError, printable
         from tlkeras.explain.feature_maps import feature_maps
         from tlkeras.storage import new_folder
         from tlkeras.target import load_target
@@ -89,9 +88,8 @@ def explain(
     terminal = Terminal()
     problems: list[str] = []
     with quiet_tensorflow():
-        from tlkeras.data.dataset import printable
         from tlkeras.data.inputs import image_files
-        from tlkeras.errors import ImageError
+        from tlkeras.errors import ImageError, printable
         from tlkeras.explain.grad_cam import Explainer
         from tlkeras.storage import new_folder, staged_folder
         from tlkeras.target import load_target
@@ -167,7 +165,7 @@ def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str
 
 
 def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> dict[str, Any]:
-    from tlkeras.data.dataset import printable
+    from tlkeras.errors import printable
     from tlkeras.explain.grad_cam import blended, comparison
     from tlkeras.images.png import figure_bytes, png_bytes
     from tlkeras.storage import write_bytes

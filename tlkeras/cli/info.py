@@ -8,6 +8,7 @@ import typer
 
 from tlkeras.cli.command import KEEPING, command
 from tlkeras.cli.console import JsonOption, print_json, print_tables
+from tlkeras.errors import printable
 
 
 @command(KEEPING)
@@ -55,7 +56,7 @@ def backbones(as_json: JsonOption = False) -> None:
 
 @command(KEEPING)
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete everything in it.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete what tlkeras keeps there, and nothing else.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what is kept to be quick the next time (features, verdicts, converted networks), or delete it."""
@@ -64,11 +65,13 @@ def cache(
 
     root = cache_root()
     if clear:
-        freed = clear_cache()
+        freed, left = clear_cache()
         if as_json:
-            print_json({"folder": str(root), "freed_bytes": freed})
-        else:
-            print(f"freed {freed / 1e6:,.1f} MB in {root}")
+            print_json({"folder": str(root), "freed_bytes": freed, "left": left})
+            return
+        print(f"freed {freed / 1e6:,.1f} MB in {root}")
+        if left:
+            print(f"left, because tlkeras did not make it: {printable(', '.join(left))}")
         return
     spaces: list[dict[str, Any]] = [{**space, "images": count, "bytes": size} for space, count, size in stored_spaces()]
     total = size_of(root) if root.exists() else 0

@@ -14,7 +14,7 @@ import typer
 
 from tlkeras import cli
 from tlkeras.cli.command import REGISTERED, Command, Commands
-from tlkeras.errors import TlkerasError
+from tlkeras.errors import TlkerasError, printable
 
 INTERRUPTED = 130
 
@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     # SIGTERM ends a long step as Ctrl-C does: what is finished is stored.
     signal.signal(signal.SIGTERM, _interrupt)
+    # A terminal or a pipe that cannot show a letter gets its escape, not a traceback after all the work.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = app(arguments, standalone_mode=False)
     except TlkerasError as error:
@@ -82,7 +86,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def _fail(line: str, code: int, prefix: str = "error: ") -> int:
-    print(f"{prefix}{' '.join(line.split())}", file=sys.stderr)
+    print(f"{prefix}{printable(' '.join(line.split()))}", file=sys.stderr)
     return code
 
 

@@ -49,8 +49,7 @@ def predict(
 
 
 def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
-    from tlkeras.data.dataset import printable
-    from tlkeras.errors import ImageError
+    from tlkeras.errors import ImageError, printable
     from tlkeras.heads.logits import ranked
 
     answers: list[dict[str, Any]] = []

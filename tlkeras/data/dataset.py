@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlkeras.errors import ConfigError, DataError
+from tlkeras.errors import ConfigError, DataError, printable
 
 SPLITS = ("train", "validation", "test")
 # What folders and lists call the three splits, in lower case.
@@ -118,13 +118,6 @@ class LabelledImages:
 def plural(count: int, one: str, many: str = "") -> str:
     """A count with its noun: ``1 image``, ``2,000 images``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def printable(path: str) -> str:
-    """A file name that any terminal and any UTF-8 file can hold: line breaks, bytes that are no text … escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in path
-    )
 
 
 def check_classes(names: Iterable[str], source: str) -> tuple[str, ...]:
