@@ -5,8 +5,9 @@ import pytest
 
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import LinearHead, fit_path
+from tlkeras.heads.logits import softmax
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes
+from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes, search_streaming
 
 
 def drawn(features, classes, noise, counts, seed=0):
@@ -48,12 +49,71 @@ def test_it_is_the_head_that_is_solved_in_memory(features, classes, noise, rows)
     assert streamed.rows == rows
 
 
+def ill_conditioned(kind, classes, seed):
+    """Rows whose Hessian is far from the diagonal that both solvers start from."""
+    random = np.random.default_rng(seed)
+    features, count = (120, 110) if kind == "wide" else (40, 700)
+    labels = random.choice(classes, count, p=random.dirichlet(np.full(classes, 3.0)))
+    labels[:classes] = np.arange(classes)
+    rows = random.normal(size=(classes, features))[labels] + 2 * random.normal(size=(count, features))
+    mixing = random.normal(size=(features, features))
+    if kind == "activations":  # mostly zero, with a heavy tail, as a network's features are
+        rows = np.maximum(rows @ mixing / np.sqrt(features) - 1.5, 0)
+    elif kind == "collinear":
+        rows[:, features // 2 :] = rows[:, : features // 2] + 0.01 * rows[:, features // 2 :]
+    elif kind == "tails":
+        rows = random.normal(size=(classes, features))[labels] / 2 + random.standard_t(2.5, size=(count, features))
+    else:
+        rows = rows @ (mixing * np.geomspace(1, 1e-3, features)[:, None])
+    rows *= np.geomspace(1e-2, 1e2, features)[random.permutation(features)]
+    if kind == "far":  # the mean is large against what tells rows apart
+        rows += 30 * rows.std(axis=0)
+    return rows.astype(np.float32), labels
+
+
+@pytest.mark.parametrize("strength", [0.1, 10.0])
+@pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("kind", ["mixed", "activations", "collinear", "tails", "wide", "far"])
+def test_probabilities_on_ill_conditioned_rows_are_those_of_the_solver_in_memory(kind, classes, strength):
+    X, y = ill_conditioned(kind, classes, seed=classes)
+    streamed = fit_streaming(pieces(X, y, 128), classes, strength, passes=200)
+    assert streamed.converged
+    whole = fit_path(X, y, classes, strengths=[strength]).heads[0]
+    np.testing.assert_allclose(softmax(streamed.head.logits(X)), softmax(whole.logits(X)), atol=0.01)
+
+
+def test_it_says_when_it_has_not_converged():
+    X, y = ill_conditioned("activations", 6, seed=6)
+    short, full = (fit_streaming(pieces(X, y, 128), 6, 10.0, passes=passes) for passes in (15, 100))
+    assert not short.converged
+    assert len(short.curve) == 15
+    assert short.left_nats > full.left_nats
+    # What it says is left is of the size of what was left.
+    really_left = short.curve[-1]["objective"] - full.curve[-1]["objective"]
+    assert 0.01 < short.left_nats / really_left < 10
+
+
+def test_the_search_goes_where_validation_gains_and_learns_from_it_in_the_end():
+    (X, y), (V, v) = drawn(32, 4, 3.0, (600, 2000))
+    train, validation, both = pieces(X, y, 128), pieces(V, v, 128), pieces(*map(np.concatenate, ((X, V), (y, v))), 128)
+    found = search_streaming(train, validation, both, 4, strength=1e-5)
+    losses = [row["log_loss"] for row in found.curve]
+    chosen = found.curve[int(np.argmin(losses))]
+    assert found.strength == chosen["strength"] > 1e-5
+    assert chosen["log_loss"] == pytest.approx(measure(found.held_out_head, validation)["log_loss"])
+    assert found.converged
+    assert found.passes > sum(row["passes"] for row in found.curve)
+    whole = fit_path(*map(np.concatenate, ((X, V), (y, v))), 4, strengths=[found.strength]).heads[0]
+    np.testing.assert_allclose(softmax(found.head.logits(V)), softmax(whole.logits(V)), atol=0.005)
+
+
 @pytest.mark.parametrize("strength", [0.001, 0.1, 10.0])
 def test_it_gets_there_without_a_start_and_stops_by_itself(strength):
     (X, y), (T, t) = drawn(64, 5, 2.5, (5000, 5000))
     whole = fit_path(X, y, 5, strengths=[strength]).heads[0]
     streamed = fit_streaming(pieces(X, y, 500), 5, strength)
-    assert len(streamed.curve) < 25
+    assert streamed.converged
+    assert len(streamed.curve) < 40
     objectives = [row["objective"] for row in streamed.curve]
     assert objectives[-1] <= min(objectives) + 1e-5
     assert abs(accuracy(streamed.head, T, t) - accuracy(whole, T, t)) <= 0.002

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.heads.test_linear import clusters
 from tests.heads.test_mlp import rings
+from tlkeras.heads import linear
 from tlkeras.heads import train as training
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json, head_named
-from tlkeras.heads.train import search_heads
+from tlkeras.heads.train import search_heads, train_head
 from tlkeras.progress import Silent
 
 SMALL = (HeadConfig("mlp", (64,), 0.1), HeadConfig("mlp", (96,), 0.1))
@@ -76,6 +78,20 @@ def test_no_time_leaves_the_linear_head_and_says_so():
 def test_one_image_a_class_can_be_searched():
     found = search(np.eye(3, dtype=np.float32), np.arange(3), 3, cut=1.0)
     assert found.chosen == HeadConfig()
+
+
+@pytest.mark.parametrize(("steps", "converged"), [(1, False), (1000, True)])
+def test_a_linear_head_that_stopped_short_is_told(steps, converged, monkeypatch):
+    monkeypatch.setattr(linear, "_MAX_STEPS", steps)
+    features, labels = clusters(120, 10, 3)
+    said = []
+    reporter = Silent()
+    reporter.say = said.append
+    head = train_head(
+        HeadConfig(), (features[:90], labels[:90]), (features[90:], labels[90:]), 3, seed=0, reporter=reporter
+    )
+    assert head.description["converged"] is converged
+    assert (linear.NOT_CONVERGED in said) is not converged
 
 
 def test_names_and_plain_values():

@@ -58,6 +58,9 @@ def test_streaming_is_within_half_a_point_of_memory(extracted, small_weights, tm
     assert part["head"]["streamed"]
     assert 600 < part["head"]["sample"] < 1400
     assert part["head"]["memory_bytes"] < 0.006e9
+    assert whole["head"]["converged"]
+    assert part["head"]["converged"]
+    assert part["head"]["left_nats"] < 1e-7
     assert whole["audit"]["reasons"] == {"unreadable": 12, "duplicate": 1, "conflict": 2}
     assert whole["evaluation"]["images"] == part["evaluation"]["images"]
     assert 0.6 < whole["evaluation"]["accuracy"] < 0.995

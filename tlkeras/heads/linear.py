@@ -11,6 +11,8 @@ Three facts make the path cheap:
 * On principal axes the Hessian is nearly diagonal, with entries s_j² · mean(p(1 - p)) + 1/C. It is the starting
   matrix of L-BFGS (Nocedal and Wright 2006, algorithm 7.4), which then needs few steps.
 * Logits are linear in the coefficients, so a line search costs no product with the features.
+
+That is 6 to 56 times quicker than scikit-learn's LogisticRegressionCV (``benchmarks/heads.py``): why it is our own.
 """
 
 from __future__ import annotations
@@ -27,9 +29,12 @@ from tlkeras.errors import ConfigError, DataError
 STRENGTHS: tuple[float, ...] = tuple(float(c) for c in np.logspace(-5.5, 2, 16))
 
 _MEMORY = 8
-_MAX_STEPS = 200
-# The estimated distance from the optimum, in nats per image, at which a strength counts as solved.
+_MAX_STEPS = 1000
+# The estimated distance from the optimum, in nats per image, that is aimed at.
 TOLERANCE_NATS = 1e-9
+# Up to here a head counts as solved: on ill-conditioned problems its probabilities were within 0.01 of the optimum's.
+CONVERGED_NATS = 1e-7
+NOT_CONVERGED = "warning: the linear head stopped short of its optimum: its probabilities may be some points off"
 # Single precision logits leave this much doubt in a mean loss.
 _NOISE_NATS = 1e-8
 # Singular values below this share of the largest are rounding, not data.
@@ -163,8 +168,8 @@ class PathSolver:
     """Solves one training set for one strength after another, each from where the last one ended.
 
     ``rows`` float32 [N, R] on principal axes whose mean squares are ``spread`` [R]; ``labels`` int [N].
-    After ``solve``, ``coefficients`` [R, K] and ``intercepts`` [K] are float64. A class without rows is fine: its
-    intercept only becomes small.
+    After ``solve``, ``coefficients`` [R, K] and ``intercepts`` [K] are float64, and ``left_nats`` is what one more step
+    promised to gain. A class without rows is fine: its intercept only becomes small.
     """
 
     def __init__(self, rows: np.ndarray, labels: np.ndarray, class_count: int, spread: np.ndarray) -> None:
@@ -178,6 +183,12 @@ class PathSolver:
         self._theta[-1] = np.log(counts / counts.sum())
         self._theta[-1] -= self._theta[-1].mean()
         self.steps = 0
+        self.left_nats = np.inf
+
+    @property
+    def converged(self) -> bool:
+        """Whether the strength solved last is as good as solved."""
+        return self.left_nats < CONVERGED_NATS
 
     @property
     def coefficients(self) -> np.ndarray:
@@ -210,7 +221,8 @@ class PathSolver:
         for _ in range(_MAX_STEPS):
             direction = _two_loops(gradient, steps, inverse)
             slope = _dot(gradient, direction)
-            if -slope < 2 * tolerance_nats:
+            self.left_nats = -slope / 2
+            if self.left_nats < tolerance_nats:
                 break
             self.steps += 1
             change = _product(self._rows, direction)

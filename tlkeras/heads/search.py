@@ -47,7 +47,7 @@ class HeadResult:
     ``curve`` has a row per strength tried: ``strength`` (C), ``log_loss`` (nats) and ``accuracy`` (0..1) on held-out
     images. ``held_out_logits`` float32 [M, K],
     ``held_out_labels`` int [M] and ``held_out_indices`` int [M] are these images at the chosen strength; the indices
-    count through train, then validation.
+    count through train, then validation. ``converged``: whether the head is the optimum for its strength.
     """
 
     head: LinearHead
@@ -56,6 +56,7 @@ class HeadResult:
     held_out_logits: np.ndarray
     held_out_labels: np.ndarray
     held_out_indices: np.ndarray
+    converged: bool
     seconds: float
 
 
@@ -116,6 +117,7 @@ def search_linear(
         held_out_logits=chosen,
         held_out_labels=labels[held_out],
         held_out_indices=held_out,
+        converged=final.converged,
         seconds=time.perf_counter() - began,
     )
 

@@ -1,12 +1,15 @@
 """Multinomial logistic regression on features that do not fit in memory, in mini-batches.
 
 The objective is that of ``tlkeras.heads.linear`` (sum of the log losses + ||W||² / (2C) on standardised features), so
-that a strength C which was chosen on a sample means the same thing here, and it is solved, not approached: a dozen
-passes, in each of which loss and gradient are added up batch by batch. Two facts make so few enough:
+that a strength C which was chosen on a sample means the same thing here, and it is solved, not approached: each pass
+adds up loss and gradient batch by batch, and passes go on until next to nothing is left to gain. Two facts make few
+enough:
 
 * One pass adds up the features' means and products, D² numbers. Their eigenvectors are the principal axes, on which
   the Hessian is nearly diagonal; its inverse scales each coordinate's step.
 * What the diagonal leaves is learned from the last steps (L-BFGS, Nocedal 1980), so that whole steps are taken.
+
+A solver of our own, because scikit-learn's that take batches approach the optimum without ever saying how near it is.
 
 In memory are, for D features and K classes, ``3 · 8 · D²`` bytes for the products and their eigenvectors and
 ``16 · 8 · D · K`` for coefficients, gradients and the last steps, besides what the caller's batches hold; see
@@ -18,25 +21,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.linear import CONVERGED_NATS, STRENGTHS, LinearHead
 from tlkeras.heads.logits import log_losses
+from tlkeras.progress import Advance
 
 Batch = tuple[np.ndarray, np.ndarray]  # features float32 [n, D], labels int [n] in 0..K-1
 Batches = Callable[[], Iterator[Batch]]
 
-PASSES = 40
-# A pass that lowers the objective by less ends the fit: heads that are so near give the same answers.
-LEAST_GAIN_NATS = 1e-5
+PASSES = 100
+# Good enough to rank strengths by; the final fit is exact.
+_SEARCH_TOLERANCE_NATS = 1e-5
 _REMEMBERED = 4
-# Of the gain that the slope promises a step must bring this share (Armijo), or it is halved.
+# Of the gain that the slope promises a step must bring this share (Armijo), or it is shortened.
 _SUFFICIENT = 1e-4
-_SHORTEST_STEP = 2.0**-10
+# Single precision logits leave this much doubt in a mean loss.
+_NOISE_NATS = 1e-8
+_SHORTEST_STEP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -44,17 +51,87 @@ class Streamed:
     """The head and how it was found.
 
     curve: for each pass ``pass`` (from 1), ``objective`` (nats an image) there and the ``step`` that led there, a share
-    of the one that the curvature asks for.
+    of the one that the curvature asks for. left_nats: what one more step promised to gain, by its quadratic model.
+    converged: whether that was under the tolerance.
     """
 
     head: LinearHead
     curve: list[dict[str, float]]
     rows: int
+    left_nats: float
+    converged: bool
+
+
+@dataclass(frozen=True)
+class StreamedSearch:
+    """The best strength of those that were fitted.
+
+    head: for it, fitted on train and validation. held_out_head: fitted on train alone, as the temperature needs it.
+    curve: a row for each strength tried: ``strength`` (C), ``log_loss`` (nats) and ``accuracy`` (0..1) on validation,
+    ``passes``. passes: over the rows, in all. left_nats, converged: of ``head``, as in ``Streamed``.
+    """
+
+    head: LinearHead
+    held_out_head: LinearHead
+    strength: float
+    curve: list[dict[str, Any]]
+    passes: int
+    left_nats: float
+    converged: bool
 
 
 def memory_bytes(features: int, classes: int) -> int:
     """What ``fit_streaming`` holds at most, besides the batches that it is given."""
     return 3 * 8 * features**2 + 16 * 8 * features * classes
+
+
+def search_streaming(
+    train: Batches,
+    validation: Batches,
+    both: Batches,
+    class_count: int,
+    *,
+    strength: float,
+    start: LinearHead | None = None,
+    progress: Advance = lambda done, most: None,
+) -> StreamedSearch:
+    """Choose a strength by validation and fit a head for it on all rows of train and validation, ``both``.
+
+    It begins at ``strength``, with the head ``start``, which a sample gave, and goes on towards weaker regularisation,
+    which more images mostly need, as long as validation gains, or, where the first step there loses, towards stronger.
+
+    Raises: as ``fit_streaming``; DataError when there are no validation rows.
+    """
+    axes = principal_axes(train, class_count)
+    curve: list[dict[str, Any]] = []
+
+    def fitted(number: int, start: LinearHead | None) -> tuple[float, int, LinearHead]:
+        streamed = fit_streaming(
+            train,
+            class_count,
+            STRENGTHS[number],
+            start=start,
+            axes=axes,
+            tolerance_nats=_SEARCH_TOLERANCE_NATS,
+            progress=progress,
+        )
+        found = measure(streamed.head, validation)
+        curve.append({"strength": STRENGTHS[number], **found, "passes": len(streamed.curve)})
+        return found["log_loss"], number, streamed.head
+
+    first = best = fitted(int(np.argmin(np.abs(np.log(np.array(STRENGTHS) / strength)))), start)
+    for direction in (1, -1):
+        while 0 <= best[1] + direction < len(STRENGTHS):
+            other = fitted(best[1] + direction, best[2])
+            if other[0] >= best[0]:
+                break
+            best = other
+        if best is not first:
+            break
+    # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
+    last = fit_streaming(both, class_count, STRENGTHS[best[1]], start=best[2], progress=progress)
+    passes = sum(row["passes"] for row in curve) + len(last.curve)
+    return StreamedSearch(last.head, best[2], STRENGTHS[best[1]], curve, passes, last.left_nats, last.converged)
 
 
 def fit_streaming(
@@ -65,13 +142,15 @@ def fit_streaming(
     start: LinearHead | None = None,
     axes: Axes | None = None,
     passes: int = PASSES,
-    progress: Callable[[int, int], None] = lambda done, most: None,
+    tolerance_nats: float = CONVERGED_NATS,
+    progress: Advance = lambda done, most: None,
 ) -> Streamed:
     """Fit a linear head for C = ``strength`` on batches that are read again for every pass.
 
     ``rows`` gives batches of any size, in any order. ``start``: a head, fitted on a sample or for another strength, to
-    begin with. ``axes``: of the same rows, from ``principal_axes``, where several strengths are fitted. It stops when a
-    pass has lowered the objective by less than ``LEAST_GAIN_NATS``, at most after ``passes``.
+    begin with. ``axes``: of the same rows, from ``principal_axes``, where several strengths are fitted. It stops when
+    the mean objective is, by its quadratic model, within ``tolerance_nats`` of the minimum, at most after ``passes``;
+    the result says which.
 
     Raises: DataError when there are no rows, or values that are not finite; ConfigError for options out of range.
     """
@@ -85,26 +164,25 @@ def fit_streaming(
     here = _look(axes, rows, theta, decay)
     curve = [{"pass": 1, "objective": here.value, "step": 0.0}]
     steps: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
-    step = 1.0
-    while len(curve) < passes:
+    length = 1.0
+    while True:
         direction = _direction(axes, here, decay, steps)
         slope = float((direction * here.gradient).sum())
-        there = _look(axes, rows, theta + step * direction, decay)
-        curve.append({"pass": len(curve) + 1, "objective": there.value, "step": step})
+        if -slope < 2 * tolerance_nats or len(curve) >= passes or length < _SHORTEST_STEP:
+            break
+        there = _look(axes, rows, theta + length * direction, decay)
+        curve.append({"pass": len(curve) + 1, "objective": there.value, "step": length})
         progress(len(curve), passes)
-        gain = here.value - there.value
-        if gain < -_SUFFICIENT * step * slope:
-            step /= 2.0
-            if step < _SHORTEST_STEP or -slope * step < LEAST_GAIN_NATS:
-                break
+        if there.value > here.value + _SUFFICIENT * length * slope + _NOISE_NATS:
+            # The minimum of the parabola through what is known, kept away from both ends.
+            curvature = 2 * (there.value - here.value - slope * length)
+            length *= float(np.clip(-slope * length / curvature, 0.1, 0.6))
             continue
-        change, turn = step * direction, there.gradient - here.gradient
+        change, turn = length * direction, there.gradient - here.gradient
         if float((change * turn).sum()) > 0.0:
             steps.append((change, turn))
-        theta, here, step = theta + change, there, 1.0
-        if gain < LEAST_GAIN_NATS:
-            break
-    return Streamed(axes.head(theta), curve, axes.rows)
+        theta, here, length = theta + change, there, 1.0
+    return Streamed(axes.head(theta), curve, axes.rows, -slope / 2, -slope < 2 * tolerance_nats)
 
 
 def measure(head: LinearHead, rows: Batches) -> dict[str, float]:
@@ -206,19 +284,20 @@ class _Look:
 
 
 def _look(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Look:
-    head = axes.head(theta)
+    # On raw features less their mean, and taken to the axes once: rotating every row would cost D² for each.
+    weights = ((axes.basis @ theta[:-1]) / axes.scale[:, None]).astype(np.float32)
+    bias, centre = theta[-1].astype(np.float32), axes.mean.astype(np.float32)
     loss, doubt = 0.0, np.zeros(theta.shape[1])
-    # On raw features, and taken to the axes once: rotating every row would cost D² for each.
-    products, residuals = np.zeros(head.weights.shape), np.zeros(theta.shape[1])
-    centre = axes.mean.astype(np.float32)
+    products, residuals = np.zeros(weights.shape), np.zeros(theta.shape[1])
     for features, labels in rows():
-        residual = scipy.special.log_softmax(head.logits(features), axis=1)
+        centred = features - centre
+        residual = scipy.special.log_softmax(centred @ weights + bias, axis=1)
         at = np.arange(len(labels))
         loss -= float(residual[at, labels].sum(dtype=np.float64))
         np.exp(residual, out=residual)
         doubt += (residual * (1.0 - residual)).sum(axis=0, dtype=np.float64)
         residual[at, labels] -= 1.0
-        products += (features - centre).T @ residual
+        products += centred.T @ residual
         residuals += residual.sum(axis=0, dtype=np.float64)
     gradient = np.empty_like(theta)
     gradient[:-1] = axes.basis.T @ (products / axes.scale[:, None]) / axes.rows + decay * theta[:-1]

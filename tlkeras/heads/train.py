@@ -19,7 +19,7 @@ import numpy as np
 
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits, linear_model
 from tlkeras.heads.knn import vote
-from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.linear import NOT_CONVERGED, unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import fit_mlp
 from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, out_of_fold, search_linear
@@ -84,7 +84,7 @@ def train_head(
         return _mlp(wanted, train, validation, class_count, seed, reporter)
     result = _linear_result(train, validation, class_count, seed, groups)
     reporter.say(f"     head  linear, L2 strength C = {result.strength:.1e}, chosen in {result.seconds:.1f} s")
-    return _linear(result)
+    return _linear(result, reporter)
 
 
 def _linear_result(train: Rows, validation: Rows, class_count: int, seed: int, groups: np.ndarray | None) -> HeadResult:
@@ -93,11 +93,18 @@ def _linear_result(train: Rows, validation: Rows, class_count: int, seed: int, g
     )
 
 
-def _linear(result: HeadResult) -> Head:
+def _linear(result: HeadResult, reporter: Reporter) -> Head:
+    if not result.converged:
+        reporter.say(NOT_CONVERGED)
     return Head(
         model=linear_model(result.head),
         config=HeadConfig(),
-        description={"kind": "linear", "strength": result.strength, "curve": result.curve},
+        description={
+            "kind": "linear",
+            "strength": result.strength,
+            "curve": result.curve,
+            "converged": result.converged,
+        },
         held_out_logits=result.held_out_logits,
         held_out_labels=result.held_out_labels,
         held_out_rows=result.held_out_indices,
@@ -134,7 +141,7 @@ def _searched(
     tried = f"{judged} of {len(found.candidates)} candidates tried in {found.seconds:.1f} s"
     reporter.say(f"     head  {tried}: {found.reason}")
     if found.chosen.kind == "linear":
-        head = _linear(found.linear)
+        head = _linear(found.linear, reporter)
     else:
         head = _mlp(found.chosen, train, validation, class_count, seed, reporter)
         # More images than validation has, and none of them decided when to stop.

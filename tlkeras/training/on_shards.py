@@ -16,11 +16,11 @@ from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.features.shards import ShardSet
 from tlkeras.heads.config import HeadConfig, linear_model
-from tlkeras.heads.linear import STRENGTHS, LinearHead
+from tlkeras.heads.linear import NOT_CONVERGED, LinearHead
 from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.heads.search import search_linear
-from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes
-from tlkeras.progress import Advance, Reporter, Silent
+from tlkeras.heads.streaming import memory_bytes, search_streaming
+from tlkeras.progress import Reporter, Silent
 from tlkeras.storage import new_folder, staged_folder, write_json
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network, versions
 from tlkeras.training.config import TrainConfig
@@ -149,7 +149,15 @@ def _head(
     if count <= affordable:
         result = search_linear(*rows.gather("train"), *rows.gather("validation"), classes, seed=seed)
         reporter.say(f"     head  linear, in memory, L2 strength C = {result.strength:.1e}")
-        described = {"kind": "linear", "strength": result.strength, "curve": result.curve, "streamed": False}
+        if not result.converged:
+            reporter.say(NOT_CONVERGED)
+        described = {
+            "kind": "linear",
+            "strength": result.strength,
+            "curve": result.curve,
+            "converged": result.converged,
+            "streamed": False,
+        }
         return result.head, (result.held_out_logits, result.held_out_labels), described
     largest = max(shard.rows for shard in rows.shards.shards)
     needed = memory_bytes(size, classes) + 3 * 4 * size * largest
@@ -168,60 +176,32 @@ def _head(
         f"{int(chosen.sum()):,}, now streaming ({needed / 1e6:,.0f} MB)"
     )
     with reporter.step("head", "passes") as progress:
-        strength, head, curve = _along_the_path(rows, found.strength, found.head, progress)
-        parts = [(head.logits(features), labels) for features, labels in rows.batches("validation")]
-        held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
-        # Validation has decided what it had to; now its rows are learned from too, as the search in memory does it.
-        last = fit_streaming(
-            lambda: rows.batches("train", "validation"), classes, strength, start=head, progress=progress
+        streamed = search_streaming(
+            lambda: rows.batches("train"),
+            lambda: rows.batches("validation"),
+            lambda: rows.batches("train", "validation"),
+            classes,
+            strength=found.strength,
+            start=found.head,
+            progress=progress,
         )
+    parts = [(streamed.held_out_head.logits(features), labels) for features, labels in rows.batches("validation")]
+    held_out = (np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts]))
+    if not streamed.converged:
+        reporter.say(NOT_CONVERGED)
     described = {
         "kind": "linear",
-        "strength": strength,
+        "strength": streamed.strength,
         "strength_of_sample": found.strength,
-        "curve": curve,
-        "passes": sum(row["passes"] for row in curve) + len(last.curve),
+        "curve": streamed.curve,
+        "passes": streamed.passes,
+        "converged": streamed.converged,
+        "left_nats": streamed.left_nats,
         "streamed": True,
         "sample": int(chosen.sum()),
         "memory_bytes": needed,
     }
-    return last.head, held_out, described
-
-
-def _along_the_path(
-    rows: ShardRows, strength: float, start: LinearHead, progress: Advance
-) -> tuple[float, LinearHead, list[dict[str, Any]]]:
-    """The best strength, the head for it, and what each strength gave on validation.
-
-    It begins at the sample's strength and goes on towards weaker regularisation, which more images mostly need, as
-    long as validation gains, or, where the first step there loses, towards stronger.
-    """
-    axes = principal_axes(lambda: rows.batches("train"), len(rows.class_names))
-    curve: list[dict[str, Any]] = []
-
-    def fitted(number: int, start: LinearHead) -> tuple[float, int, LinearHead]:
-        streamed = fit_streaming(
-            lambda: rows.batches("train"),
-            len(rows.class_names),
-            STRENGTHS[number],
-            start=start,
-            axes=axes,
-            progress=progress,
-        )
-        found = measure(streamed.head, lambda: rows.batches("validation"))
-        curve.append({"strength": STRENGTHS[number], **found, "passes": len(streamed.curve)})
-        return found["log_loss"], number, streamed.head
-
-    first = best = fitted(int(np.argmin(np.abs(np.log(np.array(STRENGTHS) / strength)))), start)
-    for direction in (1, -1):
-        while 0 <= best[1] + direction < len(STRENGTHS):
-            other = fitted(best[1] + direction, best[2])
-            if other[0] >= best[0]:
-                break
-            best = other
-        if best is not first:
-            break
-    return STRENGTHS[best[1]], best[2], curve
+    return streamed.head, held_out, described
 
 
 def _sample(rows: ShardRows, count: int, seed: int) -> np.ndarray:
