@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.linear import LinearHead, fit_path, rotate
+from tlkeras.heads.linear import LinearHead, rotate
+from tlkeras.heads.search import fit_path
 
 
 def clusters(count, size, classes, seed=0, distance=1.0):

@@ -4,8 +4,7 @@ import pytest
 from tests.heads.test_linear import clusters
 from tlkeras.errors import DataError
 from tlkeras.heads import search
-from tlkeras.heads.linear import fit_path
-from tlkeras.heads.search import assign_folds, search_linear
+from tlkeras.heads.search import assign_folds, fit_path, search_linear
 
 
 def log_loss(logits, labels):

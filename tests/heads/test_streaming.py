@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.linear import LinearHead, fit_path
+from tlkeras.heads.linear import LinearHead
 from tlkeras.heads.logits import softmax
-from tlkeras.heads.search import search_linear
+from tlkeras.heads.search import fit_path, search_linear
 from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes, search_streaming
 
 

@@ -19,7 +19,8 @@ from tlkeras.fine_tuning.schedules import ema_decay, rate_at, unfrozen_blocks
 from tlkeras.fine_tuning.start import Start
 from tlkeras.fine_tuning.state import TuningState, load_weights, save_weights
 from tlkeras.fine_tuning.tuner import Tuner
-from tlkeras.heads.linear import fit_path, unit_rows
+from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.search import fit_path
 from tlkeras.progress import Reporter
 
 EARLY, NOT_FINITE = "early", "not finite"

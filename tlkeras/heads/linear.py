@@ -58,14 +58,6 @@ class LinearHead:
 
 
 @dataclass(frozen=True)
-class Path:
-    """Heads along a path of L2 strengths, strong (small C) to weak; both tuples have one entry per strength."""
-
-    strengths: tuple[float, ...]
-    heads: tuple[LinearHead, ...]
-
-
-@dataclass(frozen=True)
 class RotatedFeatures:
     """Standardised features on their principal axes.
 
@@ -324,37 +316,3 @@ def _two_loops(
     for (step, turn, weight), share in zip(steps, reversed(shares), strict=True):
         direction += (share - weight * _dot(turn, direction)) * step
     return direction
-
-
-def check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
-    """The strengths as floats, strong (small C) to weak.
-
-    Raises:
-        ConfigError: none given, or one that is not positive and finite.
-    """
-    ordered = tuple(sorted(float(strength) for strength in strengths))
-    if not ordered or not np.isfinite(ordered).all() or ordered[0] <= 0:
-        raise ConfigError("L2 strengths C must be positive finite numbers", received=list(strengths))
-    return ordered
-
-
-def fit_path(
-    features: np.ndarray, labels: np.ndarray, class_count: int, *, strengths: Sequence[float] = STRENGTHS
-) -> Path:
-    """Fit a linear head for every strength C.
-
-    ``features`` float [N, D], ``labels`` int [N] in 0..class_count-1. The heads come back strong to weak.
-
-    Raises:
-        DataError: features and labels that do not fit each other or are not finite.
-        ConfigError: a strength that is not positive, or fewer than two classes.
-    """
-    features, labels = check_training_rows(features, labels, class_count)
-    ordered = check_strengths(strengths)
-    rotated = rotate(features)
-    solver = PathSolver(rotated.rows, labels, class_count, rotated.spread)
-    heads = []
-    for strength in ordered:
-        solver.solve(strength)
-        heads.append(rotated.head(solver.coefficients, solver.intercepts))
-    return Path(ordered, tuple(heads))

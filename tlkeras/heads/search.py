@@ -1,4 +1,4 @@
-"""Choose the L2 strength of a linear head on held-out images, then refit on all of them.
+"""Linear heads along a path of L2 strengths; choose one on held-out images, then refit on all of them.
 
 Enough validation images: fit on train, choose on validation. Otherwise train and validation are pooled and
 cross-validated in stratified, seeded folds. Either way the held-out logits at the chosen strength come back: the
@@ -19,13 +19,12 @@ from functools import partial
 
 import numpy as np
 
-from tlkeras.errors import DataError
+from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import (
     STRENGTHS,
     LinearHead,
     PathSolver,
     RotatedFeatures,
-    check_strengths,
     check_training_rows,
     rotate,
 )
@@ -38,6 +37,14 @@ FOLDS = 5
 _PATIENCE = 2
 # Good enough to rank strengths; the final fit is exact.
 _SEARCH_TOLERANCE_NATS = 3e-6
+
+
+@dataclass(frozen=True)
+class Path:
+    """Heads along a path of L2 strengths, strong (small C) to weak; both tuples have one entry per strength."""
+
+    strengths: tuple[float, ...]
+    heads: tuple[LinearHead, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,40 @@ class HeadResult:
     held_out_indices: np.ndarray
     converged: bool
     seconds: float
+
+
+def check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
+    """The strengths as floats, strong (small C) to weak.
+
+    Raises:
+        ConfigError: none given, or one that is not positive and finite.
+    """
+    ordered = tuple(sorted(float(strength) for strength in strengths))
+    if not ordered or not np.isfinite(ordered).all() or ordered[0] <= 0:
+        raise ConfigError("L2 strengths C must be positive finite numbers", received=list(strengths))
+    return ordered
+
+
+def fit_path(
+    features: np.ndarray, labels: np.ndarray, class_count: int, *, strengths: Sequence[float] = STRENGTHS
+) -> Path:
+    """Fit a linear head for every strength C.
+
+    ``features`` float [N, D], ``labels`` int [N] in 0..class_count-1. The heads come back strong to weak.
+
+    Raises:
+        DataError: features and labels that do not fit each other or are not finite.
+        ConfigError: a strength that is not positive, or fewer than two classes.
+    """
+    features, labels = check_training_rows(features, labels, class_count)
+    ordered = check_strengths(strengths)
+    rotated = rotate(features)
+    solver = PathSolver(rotated.rows, labels, class_count, rotated.spread)
+    heads = []
+    for strength in ordered:
+        solver.solve(strength)
+        heads.append(rotated.head(solver.coefficients, solver.intercepts))
+    return Path(ordered, tuple(heads))
 
 
 def search_linear(
