@@ -57,7 +57,7 @@ def test_train_searches_a_head(network, photo_folder, tmp_path, capfd):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["compare", "demo", "--backbones", "vgg16", "--budget", "small"], "exclude each other"),
+        (["compare", "demo", "--backbones", "vgg16", "--budget", "small"], "--budget has no effect with --backbones"),
         (["compare", "demo", "--budget", "tiny"], "unknown budget 'tiny'"),
         (["few-shot", "demo", "--shots", "many"], "--shots takes whole numbers"),
         (["train", "demo", "--head", "forest"], "unknown head 'forest'"),

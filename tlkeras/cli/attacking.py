@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, command
+from tlkeras.cli.command import LOOKING, CommandLine, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -42,6 +42,7 @@ def _list(wanted: bool) -> None:
 
 @command(LOOKING)
 def attack(
+    line: CommandLine,
     network: NetworkArgument,
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
     target: Annotated[
@@ -88,14 +89,12 @@ def attack(
         from tlkeras.attacks.attacker import METHODS, Attacker, make
         from tlkeras.attacks.transfer import transfer_matrix
         from tlkeras.data.inputs import image_files
-        from tlkeras.errors import ConfigError
         from tlkeras.storage import new_folder
         from tlkeras.target import load_target
 
-        if smallest and transfer:
-            raise ConfigError("give either --smallest or --transfer", received="both")
-        if smallest and method in METHODS and METHODS[method].minimal:
-            raise ConfigError(f"{method} looks for the smallest change by itself", next_step="Leave out --smallest.")
+        minimal = method in METHODS and METHODS[method].minimal
+        line.refuse(("smallest",), f"with {method}, which looks for the smallest change itself", unless=not minimal)
+        line.refuse(("smallest",), "with --transfer", unless=not transfer)
         stop_early = False if all_steps else None
         given = {
             "epsilon_255": None if smallest else epsilon,

@@ -7,30 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, command
-from tlkeras.cli.console import (
-    BackboneOption,
-    DataDirOption,
-    EngineOption,
-    FitOption,
-    JsonOption,
-    MirrorOption,
-    PretrainedOption,
-    Terminal,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.command import CHOOSING, CommandLine, Fields, command, listed
+from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.training import train_options
+from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from tlkeras.choosing.compare import Comparison
     from tlkeras.choosing.few_shot import FewShot
 
 _DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs …), or demo.")
+# Shares and seed as for train: then the test is the same.
+_COMPARED = ("size_px", "fit", "validation_fraction", "test_fraction", "seed", "engine")
 
 
-@command(CHOOSING)
+@command(CHOOSING, Fields(TrainConfig, only=_COMPARED))
 def compare(
+    line: CommandLine,
     data: Annotated[str, _DATA],
     backbones: Annotated[
         str | None, typer.Option(help="Networks with commas between; NAME=FILE for own weights of that network.")
@@ -39,13 +32,7 @@ def compare(
         str | None, typer.Option(help="Instead of --backbones: small, medium or large networks; default small.")
     ] = None,
     images: Annotated[int, typer.Option(help="How many photos are drawn at most, by class.")] = 1000,
-    size: Annotated[int | None, typer.Option(help="Input size in pixels; each network's own by default.")] = None,
-    fit: FitOption = "auto",
-    validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,
-    test_fraction: Annotated[float, typer.Option(help="As for train: these photos are not looked at.")] = 0.15,
     out: Annotated[Path | None, typer.Option(help="New folder for compare.json and compare.png.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same photos and figures, times apart.")] = 0,
-    engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,23 +44,13 @@ def compare(
         from tlkeras.choosing.compare import compare as run_comparison
         from tlkeras.choosing.plots import figure_of_comparison
         from tlkeras.data.open import open_dataset
-        from tlkeras.errors import ConfigError
 
-        if backbones is not None and budget is not None:
-            raise ConfigError("--backbones and --budget exclude each other", next_step="Leave one of them out.")
-        names = of_budget(budget or "small") if backbones is None else _words(backbones)
-        config = CompareConfig(
-            backbones=names,
-            images=images,
-            size_px=size,
-            fit=fit,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            seed=seed,
-            engine=engine,
-        )
+        line.refuse(("budget",), "with --backbones", unless=backbones is None)
+        options = line.values(TrainConfig)
+        names = of_budget(budget or "small") if backbones is None else listed("--backbones", backbones)
+        config = CompareConfig(backbones=names, images=images, **options)
         _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=seed)
+        dataset = open_dataset(data, data_dir=data_dir, seed=options["seed"])
         terminal.say(dataset.describe())
         found = run_comparison(config, dataset, terminal)
         described = found.to_json()
@@ -89,21 +66,13 @@ def compare(
         print(f"figures and plot: {out}")
 
 
-@command(CHOOSING)
+@command(CHOOSING, Fields(TrainConfig, skip=("precision", "strict")))
 def few_shot(
+    line: CommandLine,
     data: Annotated[str, _DATA],
-    backbone: BackboneOption = None,
-    weights: PretrainedOption = "pretrained",
-    size: Annotated[int | None, typer.Option(help="Input size in pixels; the network's own by default.")] = None,
-    fit: FitOption = "auto",
-    mirror: MirrorOption = False,
     shots: Annotated[str, typer.Option(help="Photos of each class, with commas between.")] = "1,5,10,25",
     draws: Annotated[int, typer.Option(help="How often the photos are drawn, for the mean and the spread.")] = 5,
-    validation_fraction: Annotated[float, typer.Option(help="As for train, so that the test is the same.")] = 0.15,
-    test_fraction: Annotated[float, typer.Option(help="As for train: these photos measure.")] = 0.15,
     out: Annotated[Path | None, typer.Option(help="New folder for few-shot.json and few-shot.png.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same curve.")] = 0,
-    engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,22 +82,11 @@ def few_shot(
         from tlkeras.choosing.few_shot import few_shot as run_few_shot
         from tlkeras.choosing.plots import figure_of_few_shot
         from tlkeras.data.open import open_dataset
-        from tlkeras.training.config import DEFAULT_BACKBONE, DEMO_BACKBONE, TrainConfig
 
-        wanted = _numbers(shots)
-        config = TrainConfig(
-            backbone=backbone or (DEMO_BACKBONE if data == "demo" else DEFAULT_BACKBONE),
-            weights=weights,
-            size_px=size,
-            fit=fit,
-            mirror=mirror,
-            validation_fraction=validation_fraction,
-            test_fraction=test_fraction,
-            seed=seed,
-            engine=engine,
-        )
+        wanted = listed("--shots", shots, int)
+        config = TrainConfig(**train_options(line, data))
         _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=seed)
+        dataset = open_dataset(data, data_dir=data_dir, seed=config.seed)
         terminal.say(dataset.describe())
         found = run_few_shot(config, dataset, terminal, shots=wanted, draws=draws)
         described = found.to_json()
@@ -223,16 +181,3 @@ def _few_shot_table(found: FewShot) -> Any:
             note,
         )
     return table
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    from tlkeras.errors import ConfigError
-
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError("--shots takes whole numbers with commas between", received=f"'{text}'") from None

@@ -189,6 +189,12 @@ def _parameter(name: str, fields: Fields, of: tuple[Any, Option]) -> inspect.Par
     return inspect.Parameter(name, _BY_NAME, default=default, annotation=Annotated[kind, info])
 
 
+def field_option(config: type[Any], name: str) -> Any:
+    """Typer's description of one field, for a parameter that a function declares itself."""
+    made = _parameter(name, Fields(config), options_of(config)[name])
+    return made.annotation.__metadata__[0]
+
+
 def _is_list(kind: Any) -> bool:
     return any(typing.get_origin(part) is tuple for part in (kind, *_parts(kind)))
 
@@ -201,7 +207,7 @@ _NOUNS = {int: "whole numbers", float: "numbers", str: "words"}
 
 
 def _parsed(flag: str, kind: Any, value: Any) -> Any:
-    """The value of a field from what Typer made of it: lists come as text with commas, "none" is the empty one."""
+    """The value of a field from what Typer made of it: lists come as text."""
     if kind == (int | str):
         return int(value) if value.lstrip("-").isdigit() else value
     if not _is_list(kind):
@@ -209,12 +215,19 @@ def _parsed(flag: str, kind: Any, value: Any) -> Any:
     if value is None:
         return None if type(None) in _parts(kind) else ()
     (origin,) = (part for part in (kind, *_parts(kind)) if typing.get_origin(part) is tuple)
-    of = typing.get_args(origin)[0]
-    words = [] if value.strip() == "none" else [word.strip() for word in value.split(",")]
+    return listed(flag, value, typing.get_args(origin)[0])
+
+
+def listed(flag: str, text: str, of: type[Any] = str) -> tuple[Any, ...]:
+    """What stands between commas, as ``of``; "none" is the empty list.
+
+    Raises: ConfigError that names the option for a word that is none.
+    """
+    words = [] if text.strip() == "none" else [word.strip() for word in text.split(",") if word.strip()]
     try:
         return tuple(of(word) for word in words)
     except ValueError:
-        raise ConfigError(f"{flag} takes {_NOUNS[of]} with commas between", received=f"'{value}'") from None
+        raise ConfigError(f"{flag} takes {_NOUNS[of]} with commas between", received=f"'{text}'") from None
 
 
 def _name(parameter: Any) -> str:

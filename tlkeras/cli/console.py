@@ -20,36 +20,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.cli.command import field_option
 from tlkeras.errors import printable
 from tlkeras.progress import Advance
+from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Options that several commands have; each says the same everywhere.
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-EngineOption = Annotated[
-    str, typer.Option("--engine", help="Who runs the frozen network: auto, openvino, onnxruntime or tensorflow.")
-]
+EngineOption = Annotated[str, field_option(TrainConfig, "engine")]
 DataDirOption = Annotated[
     str | None,
     typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
-]
-FitOption = Annotated[
-    str, typer.Option("--fit", help="How photos become square: stretch, crop, pad, auto (as suits the backbone).")
-]
-MirrorOption = Annotated[
-    bool, typer.Option("--mirror", help="Average the features of each photo with those of its mirror image.")
-]
-BackboneOption = Annotated[
-    str | None,
-    typer.Option(
-        "--backbone",
-        help="Pretrained network; 'tlkeras backbones' lists all. Default mobilenet_v2, and tlkeras_tiny for demo.",
-    ),
-]
-PretrainedOption = Annotated[
-    str, typer.Option("--weights", help="pretrained, imagenet, none (random), or a weights file.")
 ]
 NetworkArgument = Annotated[str, typer.Argument(help="A backbone ('tlkeras backbones' lists all) or a run directory.")]
 WeightsOption = Annotated[

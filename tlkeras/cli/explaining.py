@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, command
+from tlkeras.cli.command import LOOKING, CommandLine, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 @command(LOOKING)
 def features(
+    line: CommandLine,
     network: NetworkArgument,
     photo: Annotated[Path | None, typer.Argument(help="The photo; not needed with --list.")] = None,
     layer: Annotated[
@@ -40,6 +41,7 @@ def features(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the layers of a network extract from a photo, from the first block to the last."""
+    line.refuse(("photo", "layer", "channels", "out"), "with --list", unless=not list_)
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.errors import ConfigError, printable

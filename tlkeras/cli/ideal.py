@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, command
+from tlkeras.cli.command import LOOKING, CommandLine, command
 from tlkeras.cli.console import (
     JsonOption,
     NetworkArgument,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @command(LOOKING)
 def ideal(
+    line: CommandLine,
     network: NetworkArgument,
     class_: Annotated[
         list[str] | None, typer.Option("--class", help="Class by name, number or WordNet id; may be repeated.")
@@ -49,6 +50,8 @@ def ideal(
     as_json: JsonOption = False,
 ) -> None:
     """Make the images that a network sees most clearly as a class, from noise, and save how they came to be."""
+    line.refuse(("channel",), "without --layer", unless=layer is not None)
+    line.refuse(("judge",), "with --layer: other networks have other layers", unless=layer is None)
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.errors import ConfigError
@@ -59,10 +62,6 @@ def ideal(
         config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
         if bool(class_) == bool(layer):
             raise ConfigError("give either --class or --layer", received="both" if layer else "neither")
-        if channel is not None and layer is None:
-            raise ConfigError("--channel needs --layer", received=f"--channel {channel}")
-        if layer and judge:
-            raise ConfigError("--judge needs --class: other networks have other layers")
         folder = new_folder(out, "ideal", network)
         target = load_target(network, weights=weights, size_px=size)
         judges = [load_target(name, weights=weights) for name in judge or []]

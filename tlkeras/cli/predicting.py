@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import USING, command
+from tlkeras.cli.command import USING, CommandLine, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 from tlkeras.cli.scaling import ActorsOption, EnvOption, OnOption, place_of, predict_to_shards
 
 
 @command(USING)
 def predict(
+    line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
     on: OnOption = None,
@@ -26,6 +27,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
+    line.refuse(("actors", "env"), "without --on", unless=on is not None)
+    line.refuse(("top",), "with --to", unless=to is None)
     if on is not None or to is not None:
         predict_to_shards(run, images, to, place_of(on, actors, env), as_json)
         return

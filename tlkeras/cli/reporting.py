@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlkeras.cli.command import USING, command
+from tlkeras.cli.command import USING, CommandLine, command
 from tlkeras.cli.console import DataDirOption, EngineOption, JsonOption, Terminal, print_json, quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @command(USING)
 def report(
+    line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     data: Annotated[
         str | None, typer.Argument(help="Labelled data to measure on; by default what the run was measured on.")
@@ -34,6 +35,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run as one HTML file, and on request its model card."""
+    line.refuse(("engine", "data_dir"), "without DATA", unless=data is not None)
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.export.card import model_card

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, command
+from tlkeras.cli.command import LOOKING, CommandLine, command, listed
 from tlkeras.cli.console import (
     DataDirOption,
     JsonOption,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @command(LOOKING)
 def robustness(
+    line: CommandLine,
     network: NetworkArgument,
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
     methods: Annotated[
@@ -51,6 +52,7 @@ def robustness(
     as_json: JsonOption = False,
 ) -> None:
     """Measure accuracy under attacks over a sweep of budgets, and under common corruptions."""
+    line.refuse(("epsilons", "norm", "steps"), "with --methods none", unless=methods != "none")
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.attacks.corruptions import CORRUPTIONS
@@ -62,11 +64,10 @@ def robustness(
         from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
         from tlkeras.target import load_target
 
-        named = _words(corruptions)
         config = RobustnessConfig(
-            methods=_words(methods),
-            corruptions=tuple(CORRUPTIONS) if named is None else named,
-            epsilons_255=_numbers(epsilons),
+            methods=None if methods is None else listed("--methods", methods),
+            corruptions=tuple(CORRUPTIONS) if corruptions is None else listed("--corruptions", corruptions),
+            epsilons_255=None if epsilons is None else listed("--epsilons", epsilons, float),
             norm=norm,
             steps=steps,
             images=images,
@@ -112,21 +113,3 @@ def _robustness_tables(found: Robustness) -> list[Any]:
             table.add_row(name, *(cell(point) for point in found.corruptions if point.corruption == name))
         tables.append(table)
     return tables
-
-
-def _words(text: str | None) -> tuple[str, ...] | None:
-    """``"pgd,square"`` as words; ``none`` is no word, None the default."""
-    if text is None:
-        return None
-    return () if text.strip() == "none" else tuple(part.strip() for part in text.split(","))
-
-
-def _numbers(text: str | None) -> tuple[float, ...] | None:
-    from tlkeras.errors import ConfigError
-
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError("--epsilons takes numbers with commas between", received=f"'{text}'") from None

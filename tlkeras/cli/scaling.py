@@ -7,18 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import TRAINING, command
-from tlkeras.cli.console import (
-    DataDirOption,
-    EngineOption,
-    FitOption,
-    JsonOption,
-    Terminal,
-    WeightsOption,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.command import TRAINING, CommandLine, Fields, command
+from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.training.config import TrainConfig
 
 OnOption = Annotated[
     str | None, typer.Option("--on", help="Where to run: local, auto (a running Ray cluster) or ray://HOST:10001.")
@@ -38,9 +29,13 @@ MemoryOption = Annotated[
     ),
 ]
 
+# What of training decides about features.
+_RECIPE = ("backbone", "weights", "size_px", "fit", "engine", "precision", "seed")
 
-@command(TRAINING)
+
+@command(TRAINING, Fields(TrainConfig, only=_RECIPE))
 def extract(
+    line: CommandLine,
     data: Annotated[
         str,
         typer.Argument(
@@ -48,21 +43,16 @@ def extract(
         ),
     ],
     to: Annotated[str, typer.Option(help="Folder of the shards, local or s3://, gs:// …")],
-    backbone: Annotated[str, typer.Option(help="Pretrained network; 'tlkeras backbones' lists all.")] = "mobilenet_v2",
-    weights: WeightsOption = "pretrained",
-    size: Annotated[int | None, typer.Option(help="Input size in pixels; the backbone's own by default.")] = None,
-    fit: FitOption = "auto",
     on: OnOption = None,
     actors: ActorsOption = None,
     env: EnvOption = None,
     rows: Annotated[int, typer.Option(help="Images in a shard: what a killed worker loses at most.")] = 2048,
-    engine: EngineOption = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 (faster where OpenVINO and the CPU have it).")] = "fp32",
-    seed: Annotated[int, typer.Option(help="For random weights.")] = 0,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Push every image through a frozen backbone once, into Parquet shards; goes on where it was interrupted."""
+    options = line.values(TrainConfig)
+    line.refuse(("seed",), "without --weights none", unless=options["weights"] == "none")
     terminal = Terminal()
     place = place_of(on, actors, env)
     with quiet_tensorflow():
@@ -71,16 +61,10 @@ def extract(
         bulk = extract_to(
             data,
             to,
-            backbone=backbone,
-            weights=weights,
-            size_px=size,
-            fit=fit,
-            engine=engine,
-            precision=precision,
+            **options,
             place=place,
             rows_a_shard=rows,
             data_dir=data_dir,
-            seed=seed,
             reporter=terminal,
         )
     _show(bulk, as_json, terminal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,9 +90,7 @@ def train(
         (("report",), not find_rate, "with --find-rate"),
     ):
         line.refuse(names, because, unless=takes_effect)
-    options = line.values(TrainConfig)
-    if data == "demo" and "backbone" not in line.given:
-        options["backbone"] = DEMO_BACKBONE
+    options = train_options(line, data)
     fine_tuning = FineTuneConfig(epochs=1 if fine_tune is None else fine_tune, **line.values(FineTuneConfig))
     terminal = Terminal()
     with quiet_tensorflow():
@@ -167,3 +165,11 @@ def told(run: Run) -> str:
         return f"fine-tuning: the frozen network is kept: {tuning.contest.reason}"
     before, after = (100 * j.evaluation.accuracy for j in (run.frozen_judgement, run.judgement))
     return f"fine-tuning: kept, {before:.1f} % frozen, {after:.1f} % fine-tuned on the test: {tuning.contest.reason}"
+
+
+def train_options(line: CommandLine, data: str | None) -> dict[str, Any]:
+    """The fields of a TrainConfig; where no network was named, the demo gets its own."""
+    options = line.values(TrainConfig)
+    if data == "demo" and "backbone" not in line.given:
+        options["backbone"] = DEMO_BACKBONE
+    return options
