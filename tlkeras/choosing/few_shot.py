@@ -152,7 +152,7 @@ def few_shot(
         class_names=dataset.class_names,
         test_images=len(test),
         points=tuple(points),
-        interval=accuracy_interval(round(accuracy * len(test)), len(test), seed=config.seed),
+        interval=accuracy_interval(round(accuracy * len(test)), len(test)),
         extraction=found.extraction,
         seconds=round(time.perf_counter() - began, 3),
     )

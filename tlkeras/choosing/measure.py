@@ -39,7 +39,7 @@ class Probe:
     """A linear head on frozen features, judged by photos that it had not seen, in folds.
 
     ``right`` bool [M]: which of the photos that can be held out it got right; the same photos for every network.
-    ``accuracy`` with ``interval`` (95 %, bootstrap) in 0..1, ``log_loss`` in nats.
+    ``accuracy`` with ``interval`` (95 %) in 0..1, ``log_loss`` in nats.
     ``agreement``: see ``tlkeras.heads.knn.label_agreement``.
     """
 
@@ -157,7 +157,7 @@ def probe(features: np.ndarray, photos: Photos, *, seed: int) -> Probe:
     return Probe(
         right=right,
         accuracy=float(right.mean()),
-        interval=accuracy_interval(int(right.sum()), len(right), seed=seed),
+        interval=accuracy_interval(int(right.sum()), len(right)),
         log_loss=chosen[0],
         agreement=label_agreement(features, labels, photos.class_count, groups=photos.groups),
     )

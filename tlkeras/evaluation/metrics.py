@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tlkeras.errors import ConfigError, DataError
+from tlkeras.errors import DataError
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.heads.logits import check_scores, ranked
 
 _MISTAKES = 20
-# The two-sided 95 % point of the normal distribution.
-_Z_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -82,17 +79,14 @@ def evaluate_probabilities(
     *,
     paths: Sequence[str | Path] | None = None,
     bins: int = 15,
-    bootstrap: int = 1000,
-    seed: int = 0,
 ) -> Evaluation:
     """Measure probabilities float [N, K] against labels int [N].
 
-    ``paths`` [N] name the images in ``mistakes``; ``bins`` are those of the calibration error; ``bootstrap`` is the
-    number of resamples behind the accuracy's 95 % interval, drawn with ``seed``.
+    ``paths`` [N] name the images in ``mistakes``; ``bins`` are those of the calibration error.
 
     Raises:
         DataError: no images, shapes that do not fit each other, values that are not probabilities.
-        ConfigError: fewer than one resample or bin.
+        ConfigError: fewer than one bin.
     """
     wide, labels = check_scores(probabilities, labels, "probabilities")
     count, classes = wide.shape
@@ -120,7 +114,7 @@ def evaluate_probabilities(
     return Evaluation(
         images=count,
         accuracy=float((predicted == labels).mean()),
-        accuracy_interval=accuracy_interval(int((predicted == labels).sum()), count, bootstrap, seed),
+        accuracy_interval=accuracy_interval(int((predicted == labels).sum()), count),
         mean_per_class_accuracy=float(np.mean([c.recall for c in per_class if c.recall is not None])),
         top5_accuracy=top5,
         log_loss=float(-np.log(np.maximum(of_label, np.finfo(np.float64).eps)).mean()),
@@ -132,26 +126,12 @@ def evaluate_probabilities(
     )
 
 
-def accuracy_interval(right: int, count: int, bootstrap: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval, within 0..1, of an accuracy of ``right`` out of ``count`` ≥ 1 images.
+def accuracy_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval, within 0..1, of a share of ``right`` out of ``count`` ≥ 1 images: Wilson's (1927)."""
+    import scipy.stats
 
-    Percentile bootstrap; a resample's number of right answers is binomial, so it is drawn as one number. When all or
-    none are right every resample is the same, and Wilson's score interval (1927) is given instead.
-
-    Raises:
-        ConfigError: fewer than one resample.
-    """
-    if bootstrap < 1:
-        raise ConfigError("a bootstrap interval needs at least one resample", received=bootstrap)
-    share = right / count
-    if right in (0, count):
-        spread = _Z_95**2 / count
-        centre = (share + spread / 2) / (1 + spread)
-        half = _Z_95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-        return max(0.0, centre - half), min(1.0, centre + half)
-    draws = np.random.default_rng(seed).binomial(count, share, size=bootstrap) / count
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+    found = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
