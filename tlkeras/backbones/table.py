@@ -109,7 +109,8 @@ _EFFICIENTNET = _Family("EfficientNet", BUILT_IN, "Apache-2.0", "https://arxiv.o
 _EFFICIENTNET_V2 = _Family("EfficientNetV2", BUILT_IN, "Apache-2.0", "https://arxiv.org/abs/2104.00298")
 _CONVNEXT = _Family("ConvNeXt", BUILT_IN, "MIT", "https://arxiv.org/abs/2201.03545")
 
-# (name, constructor, size_px, feature_size, parameters, keyword arguments)
+# (name, constructor with its module where that is not keras.applications, size_px, feature_size, parameters, keyword
+# arguments)
 _Row = tuple[str, str, int, int, int, dict[str, object]]
 _ROWS: dict[_Family, tuple[_Row, ...]] = {
     _VGG: (
@@ -200,7 +201,7 @@ def _backbones() -> Iterator[Backbone]:
             files = published.get(name, _UNLISTED)
             yield Backbone(
                 name=name,
-                constructor=f"keras.applications.{constructor}",
+                constructor=constructor if "." in constructor else f"keras.applications.{constructor}",
                 arguments=tuple(arguments.items()),
                 size_px=size_px,
                 min_size_px=family.min_size_px,
