@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.data.dataset import SPLITS, LabelledImages
-from tlkeras.data.inputs import image_files
-from tlkeras.data.open import open_dataset
+from tlkeras.data.open import image_files, open_dataset
 from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation
 from tlkeras.fine_tuning.config import FineTuneConfig

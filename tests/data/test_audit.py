@@ -12,7 +12,7 @@ from tests.pictures import encode, photo
 from tests.zoo import contents, make_zoo
 from tlkeras.data import audit as audit_module
 from tlkeras.data.audit import audit, require_clean
-from tlkeras.data.folder import open_folder
+from tlkeras.data.open import open_dataset
 from tlkeras.data.splits import split
 from tlkeras.errors import DataError
 from tlkeras.storage import cache_root
@@ -41,7 +41,7 @@ def zoo(tmp_path_factory):
 def zoo_audit(zoo, tmp_path_factory):
     cache = pytest.MonkeyPatch()
     cache.setenv("TLKERAS_CACHE", str(tmp_path_factory.mktemp("zoo_cache")))
-    yield audit(open_folder(zoo[0]))
+    yield audit(open_dataset(zoo[0]))
     cache.undo()
 
 
@@ -106,7 +106,7 @@ def test_copies_conflicts_and_near_copies(tmp_path):
             "b/alone.jpg": photo(200, 160, 4),
         },
     )
-    checked = audit(open_folder(tmp_path))
+    checked = audit(open_dataset(tmp_path))
     found = {name: (v.status, v.reason) for name, v in verdicts_of(checked, tmp_path).items()}
     assert found == {
         "a/clash.jpg": ("rejected", "conflict"),
@@ -134,7 +134,7 @@ def test_what_is_tested_is_not_trained_on(tmp_path):
         "test/bb/near.jpg": encode(near, "JPEG", quality=90),
     }
     write(tmp_path, files)
-    found = verdicts_of(audit(open_folder(tmp_path)), tmp_path)
+    found = verdicts_of(audit(open_dataset(tmp_path)), tmp_path)
     rejected = {name: v.reason for name, v in found.items() if v.status == "rejected"}
     assert rejected == {"train/a/leak.jpg": "leak", "train/bb/near.jpg": "leak"}
     assert "test" in found["train/bb/near.jpg"].detail
@@ -146,27 +146,27 @@ def test_different_pictures_are_not_taken_for_copies(tmp_path):
         pixels = np.asarray(photo(120, 100, seed=number % 6)).astype(int)
         pixels = np.roll(pixels, 13 * (number // 6), axis=1) + 9 * (number // 6)
         write(tmp_path, {f"{'ab'[number % 2]}/{number}.jpg": Image.fromarray(pixels.clip(0, 255).astype(np.uint8))})
-    assert audit(open_folder(tmp_path)).counts()["suspicious"] == 0
+    assert audit(open_dataset(tmp_path)).counts()["suspicious"] == 0
 
 
 def test_a_class_or_split_without_usable_images_is_told(tmp_path):
     write(tmp_path, {"a/1.jpg": photo(50, 50, 1), "a/2.jpg": photo(50, 50, 2), "b/1.jpg": b"", "b/2.jpg": b"text"})
     with pytest.raises(DataError, match=r"class 'b' has no usable image; received .*1 empty.*'tlkeras audit'"):
-        _ = audit(open_folder(tmp_path)).kept
+        _ = audit(open_dataset(tmp_path)).kept
 
 
 def test_a_second_audit_only_reads(zoo, monkeypatch):
-    first = audit(open_folder(zoo[0]))
+    first = audit(open_dataset(zoo[0]))
     calls = []
     monkeypatch.setattr(audit_module, "examine", lambda *_: calls.append(1))
-    assert audit(open_folder(zoo[0])).verdicts == first.verdicts
+    assert audit(open_dataset(zoo[0])).verdicts == first.verdicts
     assert calls == []
 
 
 @pytest.mark.parametrize("damage", [b"this is no database", b"", None])
 def test_a_damaged_cache_is_made_anew(damage, tmp_path):
     write(tmp_path, {f"{name}/1.jpg": photo(50, 50, len(name)) for name in ("a", "bb")})
-    dataset = open_folder(tmp_path)
+    dataset = open_dataset(tmp_path)
     first = audit(dataset)
     path = cache_root() / "verdicts.sqlite"
     if damage is None:
@@ -188,7 +188,7 @@ def test_an_interruption_keeps_what_was_seen(zoo, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        audit(open_folder(zoo[0]), progress=stop, workers=1)
+        audit(open_dataset(zoo[0]), progress=stop, workers=1)
     with sqlite3.connect(cache_root() / "verdicts.sqlite") as database:
         (count,) = database.execute("SELECT COUNT(*) FROM contents").fetchone()
     assert count >= 15
@@ -200,7 +200,7 @@ def test_the_odd_files_of_real_data_sets(assets, tmp_path):
         (tmp_path / "a").mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "a")
     write(tmp_path, {"b/1.jpg": photo(50, 50)})
-    found = verdicts_of(audit(open_folder(tmp_path)), tmp_path)
+    found = verdicts_of(audit(open_dataset(tmp_path)), tmp_path)
     assert {name: (v.status, v.reason) for name, v in found.items() if name.startswith("a/")} == {
         "a/666.jpg": ("rejected", "empty"),
         "a/11702.jpg": ("rejected", "empty"),
@@ -211,6 +211,6 @@ def test_the_odd_files_of_real_data_sets(assets, tmp_path):
 
 
 def test_real_photos_are_not_taken_for_copies(assets):
-    checked = audit(open_folder(assets / "photos" / "flowers"))
+    checked = audit(open_dataset(assets / "photos" / "flowers"))
     assert checked.counts()["rejected"] == 0
     assert checked.counts()["suspicious"] <= 5

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tlkeras.data.folder import open_folder
+from tlkeras.data.open import open_dataset as open_folder
 from tlkeras.errors import DataError
 
 
@@ -85,7 +85,7 @@ def test_class_names_in_two_unicode_forms_are_one(tmp_path):
         ([], "at least two classes; received none"),
         (["a/1.jpg", "b/"], "without images.*/b"),
         (["a/1.jpg", "b/notes.txt"], "without images.*/b"),
-        (["train/a/1.jpg", "train/b/2.jpg", "test/3.jpg"], "a folder for each class.*/test'"),
+        (["train/3.jpg", "test/a/1.jpg", "test/b/2.jpg"], "a folder for each class.*/train'"),
         (["train/a/1.jpg", "train/b/2.jpg", "test/a/"], "test folder has no images"),
         (["train/a/1.jpg", "test/a/2.jpg", "test/b/3.jpg"], "training images; received none of 'b'"),
         (["train/a/1.jpg", "train/b/2.jpg", "masks/a/3.jpg"], "no other folders; received '.*masks'"),

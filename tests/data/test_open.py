@@ -44,7 +44,7 @@ def test_a_name_goes_to_tfds_with_its_options(monkeypatch, tmp_path):
 def test_what_can_only_be_a_path_is_not_looked_for_in_tfds(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tfds_source, "open_tfds", lambda *_, **__: pytest.fail("asked TFDS"))
-    with pytest.raises(TlkerasError, match=r"no such folder or list|cannot be read"):
+    with pytest.raises(TlkerasError, match=r"no such (folder or )?list"):
         open.open_dataset(name)
 
 

@@ -49,11 +49,11 @@ def images_of(photo_folder):
 def test_rows_say_what_the_audit_says_and_vectors_what_the_network_says(local, photo_folder, small_weights):
     from tlkeras import backbones
     from tlkeras.data.audit import audit
-    from tlkeras.data.folder import open_folder
+    from tlkeras.data.open import open_dataset
     from tlkeras.data.pipeline import fitted_image
 
     columns = local.columns(["path", "label", "status", "reason", "key", "width"])
-    verdicts = audit(open_folder(photo_folder)).verdicts
+    verdicts = audit(open_dataset(photo_folder)).verdicts
     assert columns["path"] == [verdict.path for verdict in verdicts]
     assert columns["label"] == [verdict.label for verdict in verdicts]
     assert columns["reason"] == [verdict.reason for verdict in verdicts]

@@ -88,7 +88,7 @@ def attack(
     with quiet_tensorflow():
         from tlkeras.attacks.attacker import METHODS, Attacker, make
         from tlkeras.attacks.transfer import transfer_matrix
-        from tlkeras.data.inputs import image_files
+        from tlkeras.data.open import image_files
         from tlkeras.storage import new_folder
         from tlkeras.target import load_target
 

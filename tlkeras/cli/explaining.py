@@ -90,7 +90,7 @@ def explain(
     terminal = Terminal()
     problems: list[str] = []
     with quiet_tensorflow():
-        from tlkeras.data.inputs import image_files
+        from tlkeras.data.open import image_files
         from tlkeras.errors import ImageError, printable
         from tlkeras.explain.grad_cam import Explainer
         from tlkeras.storage import new_folder, staged_folder

@@ -34,7 +34,7 @@ def predict(
         return
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.inputs import image_files
+        from tlkeras.data.open import image_files
         from tlkeras.trained import TrainedClassifier, find
 
         find(run)  # a wrong directory is told at once, before TensorFlow is loaded

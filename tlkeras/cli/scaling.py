@@ -80,7 +80,7 @@ def predict_to_shards(run: Path, images: list[str], to: str | None, place: Any, 
         raise ConfigError("--on writes shards: say where", next_step="Add --to FOLDER.")
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.inputs import image_files
+        from tlkeras.data.open import image_files
         from tlkeras.features.bulk import predict_to
         from tlkeras.trained import TrainedClassifier, find
 

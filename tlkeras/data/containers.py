@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tlkeras.data.csv_list import COLUMNS
 from tlkeras.data.remote import access_errors, file_system, join, read_file
 from tlkeras.errors import DataError, ImageError
 
-TFRECORD_MARK = ".tfrecord"
+# What lists call their columns, in lower case with single underscores; the first that is there is taken.
+COLUMNS = {
+    "path": (
+        *("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path"),
+        *("image_name", "filepaths", "filenames", "images", "photo", "picture", "fname", "image_id", "img_id", "id"),
+    ),
+    "label": (
+        *("class_name", "label_name", "category_name", "label", "class", "category", "target", "labels", "breed"),
+        *("species", "class_label", "class_id", "label_id", "category_id"),
+    ),
+    "split": ("split", "subset", "set", "partition", "data_set", "dataset", "phase", "usage", "fold"),
+}
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "content", "jpeg", "jpg", "png", "data", "image/encoded")
 _LABEL_KEYS = ("label", "image/class/label", "image/class/text", "class", "fine_label")
 _BATCH_ROWS = 64

@@ -1,29 +1,85 @@
-"""A labelled set of image files: paths, labels and splits side by side, nothing decoded."""
+"""A set of image files: paths, labels and splits side by side, nothing decoded."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from tlkeras.errors import ConfigError, DataError, printable
 
 SPLITS = ("train", "validation", "test")
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, for tables of names."""
+    return frozenset(text.split())
+
+
 # What folders and lists call the three splits, in lower case.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
+SPLIT_OF = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
+# What people write before and behind such a word.
+FILLERS = word_set(
+    "set sets data dataset images image imgs img photos pictures pics folder files split samples seg jpg png"
+)
+
+
+class Left(NamedTuple):
+    """A file or folder that was found and left out."""
+
+    path: str
+    reason: str
+
+
+class Row(NamedTuple):
+    """One image: class and split may be empty; ``stamp`` changes with the content, as far as it is known."""
+
+    path: str
+    label: str = ""
+    split: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images as a folder or a list has them, N rows; labels may be missing.
+
+    name: short name, e.g. the folder's. source: what was listed, for people. notes: one line each, what a reader
+    should know of how it was understood. left_out: what was found beside the images.
+    """
+
+    name: str
+    source: str
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+    left_out: tuple[Left, ...] = ()
+
+
+@lru_cache(maxsize=1024)
+def split_named(name: str) -> str:
+    """``train``, ``validation`` or ``test`` where a word stands for it, in any case (``seg_test``, ``TrainingSet``).
+
+    Empty where it does not.
+    """
+    found = [re.sub(r"(?<=[a-z])(set|data|images|imgs|img)$", "", word) for word in words_of(name)]
+    hits = {SPLIT_OF[word] for word in found if word in SPLIT_OF}
+    return hits.pop() if len(hits) == 1 and all(word in SPLIT_OF or word in FILLERS for word in found) else ""
+
+
+def words_of(name: str) -> list[str]:
+    """The words in a name, in lower case: ``seg_trainImages2`` has three."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])", name)]
 
 
 @dataclass(frozen=True)
@@ -35,6 +91,7 @@ class LabelledImages:
     paths: N file names; they may hold any character that the file system allows.
     labels: int32 ``[N]`` in ``0 .. len(class_names) - 1``.
     splits: str ``[N]``, each ``""`` (not given), ``"train"``, ``"validation"`` or ``"test"``.
+    notes, left_out: as in ``Listing``.
 
     Raises: DataError when lengths, labels or splits do not fit together.
     """
@@ -45,6 +102,8 @@ class LabelledImages:
     paths: tuple[str, ...]
     labels: np.ndarray
     splits: np.ndarray
+    notes: tuple[str, ...] = ()
+    left_out: tuple[Left, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int32))
@@ -102,6 +161,10 @@ class LabelledImages:
         counts = np.bincount(self.labels, minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
+    def report(self) -> list[str]:
+        """Lines for people: ``describe``, what should be known of how the data was read, and what was left out."""
+        return [self.describe(), *self.notes, *left_line(self.left_out)]
+
     def describe(self) -> str:
         """One line for people: name, counts, given splits, and classes that a split lacks."""
         line = f"{self.name}: {plural(len(self), 'image')}, {plural(len(self.class_names), 'class', 'classes')}"
@@ -120,10 +183,63 @@ def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def check_classes(names: Iterable[str], source: str) -> tuple[str, ...]:
+def left_line(left_out: Sequence[Left]) -> list[str]:
+    """What was left out, in one line or none: ``left out: 2 hidden; 1 system folder ('@eaDir')``."""
+    if not left_out:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for path, reason in left_out:
+        reasons.setdefault(reason, []).append(printable(path.rstrip("/").rsplit("/", 1)[-1]))
+    parts = [
+        f"{len(names):,} {reason} ('{names[0]}'{' …' if len(names) > 1 else ''})" for reason, names in reasons.items()
+    ]
+    return [f"left out: {'; '.join(parts)}"]
+
+
+def labelled(listing: Listing, *, for_training: bool = True) -> LabelledImages:
+    """A listing as classes to be trained or, otherwise, measured on.
+
+    Raises: DataError when a class has no name, or an image no class; for training also with fewer than two classes, and
+    when a class has no training images.
+    """
+    source = f"'{listing.source}'"
+    class_names = check_classes((row.label for row in listing.rows), source, 2 if for_training else 1)
+    number_of = {name: number for number, name in enumerate(class_names)}
+    found = LabelledImages(
+        listing.name,
+        listing.source,
+        class_names,
+        tuple(row.path for row in listing.rows),
+        np.array([number_of[row.label] for row in listing.rows], np.int32),
+        np.array([row.split for row in listing.rows], str),
+        (*listing.notes, *_look_alikes(class_names)),
+        listing.left_out,
+    )
+    splits = found.splits
+    lacking = set(range(len(class_names))) - set(found.labels[splits == "train"].tolist())
+    if for_training and lacking and "train" in splits and "" not in splits:
+        raise DataError("every class needs training images", received=f"none of '{class_names[min(lacking)]}' in "
+                        f"the train part of {source}")  # fmt: skip
+    return found
+
+
+def _look_alikes(class_names: Sequence[str]) -> list[str]:
+    """A line for each pair of classes whose names differ in case, blanks or signs only."""
+    alike: dict[str, list[str]] = {}
+    for name in class_names:
+        alike.setdefault(re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold()), []).append(name)
+    return [
+        "warning: " + " and ".join(f"'{name}'" for name in names) + " are different classes; if they are one, give "
+        "folders or labels the same name"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def check_classes(names: Iterable[str], source: str, at_least: int = 2) -> tuple[str, ...]:
     """Sorted, different class names.
 
-    Raises: DataError when there are fewer than two, or one that is no plain text.
+    Raises: DataError when there are fewer than ``at_least``, or one that is no plain text.
     """
     counted = Counter(names)
     for name in counted:
@@ -131,10 +247,10 @@ def check_classes(names: Iterable[str], source: str) -> tuple[str, ...]:
             raise DataError(
                 "a class name is a line of text", received=f"'{printable(name)}' in {source}", next_step="Rename it."
             )
-    if len(counted) < 2:
+    if len(counted) < at_least:
         found = f"only '{next(iter(counted))}'" if counted else "none"
         raise DataError(
-            "a classifier needs at least two classes",
+            "a classifier needs at least two classes" if at_least > 1 else "there is no labelled image",
             received=f"{found} in {source}",
             next_step="Make one folder (or one label) for each class.",
         )

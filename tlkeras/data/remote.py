@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import DataError, ImageError, StorageError
@@ -176,40 +176,3 @@ def names_in(folder: str) -> dict[str, int]:
             return {}
     ends = {"directory": "/"}
     return {Path(entry["name"]).name + ends.get(entry["type"], ""): int(entry["size"] or 0) for entry in entries}
-
-
-def files_below(folder: str) -> dict[str, str]:
-    """Every file below a folder, or the file itself, or what a pattern matches: full name → what changes with it.
-
-    Sorted by name. The value holds size and modification time or tag, as far as the file system tells them.
-
-    Raises: StorageError; DataError when there is nothing.
-    """
-    system, path = file_system(folder)
-    with access_errors(folder):
-        try:
-            has_pattern = any(letter in path for letter in "*?[") and not system.exists(path)
-            found = system.glob(path, detail=True) if has_pattern else system.find(path, detail=True)
-        except FileNotFoundError:
-            found = {}
-    files = {name: info for name, info in found.items() if info.get("type", "file") == "file"}
-    if not files:
-        raise DataError("there is no such file or folder, or it is empty", received=f"'{folder}'",
-                        next_step="Check the address.")  # fmt: skip
-    named = {system.unstrip_protocol(name) if is_remote(folder) else name: info for name, info in files.items()}
-    return {name: _fingerprint(named[name]) for name in sorted(named)}
-
-
-def parts_below(name: str, folder: str) -> list[str]:
-    """The folders and the file's name that lead from ``folder`` (a pattern up to its first ``*``) to ``name``."""
-    system, top = file_system(folder)
-    path = str(system._strip_protocol(name)) if is_remote(name) else name
-    top = re.split(r"[*?[]", top, maxsplit=1)[0]
-    return path[len(top) :].strip("/").split("/") if path != top else [PurePosixPath(path).name]
-
-
-def _fingerprint(info: dict[str, Any]) -> str:
-    tag = next(
-        (info[key] for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created") if key in info), ""
-    )
-    return f"{info.get('size', '')} {tag}"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.data.dataset import SPLIT_NAMES, LabelledImages
+from tlkeras.data.dataset import SPLIT_OF, LabelledImages
 from tlkeras.errors import DataError, StorageError
 from tlkeras.images.decode import sniff
 from tlkeras.storage import cache_root, disk_errors, staged_folder, write_json
@@ -116,7 +116,7 @@ def unpack(builder: Any, config: str | None, progress: Callable[[int, int], None
     ``config``: as it was asked for. The folder appears whole or not at all.
     """
     image_key, label_key, class_names = features_of(builder)
-    parts = {name: SPLIT_NAMES[name.lower()] for name in builder.info.splits if name.lower() in SPLIT_NAMES}
+    parts = {name: SPLIT_OF[name.lower()] for name in builder.info.splits if name.lower() in SPLIT_OF}
     if not parts:
         raise DataError(
             "a set has a split train, validation or test",

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from tlkeras.data.inputs import image_files
+from tlkeras.data.open import image_files
 from tlkeras.errors import ImageError
 from tlkeras.images.decode import SERVED_FORMATS, decode, read_bytes
 from tlkeras.images.orientation import EXIF_TAG

@@ -20,7 +20,7 @@ import numpy as np
 from tlkeras import backbones
 from tlkeras.data.audit import first_verdict
 from tlkeras.data.containers import missing_bytes, parquet_rows, tfrecord_rows
-from tlkeras.data.dataset import SPLIT_NAMES
+from tlkeras.data.dataset import split_named
 from tlkeras.data.remote import is_remote, read_image
 from tlkeras.data.verdicts import Content, content_of
 from tlkeras.data.work import Work
@@ -219,7 +219,7 @@ def _images(work: Work) -> Iterator[tuple[str, str, str, Callable[[], bytes]]]:
     rows = parquet_rows(work.container, columns, work.class_names, range(work.first, work.last))
     for number, (data, label, split) in enumerate(rows):
         path = f"{work.container}#{work.first}:{number}"
-        yield path, label, SPLIT_NAMES.get(split.lower(), split), lambda data=data: _given(data)  # type: ignore[misc]
+        yield path, label, split_named(split) or split, lambda data=data: _given(data)  # type: ignore[misc]
 
 
 def _given(data: bytes | None) -> bytes:

@@ -1,6 +1,6 @@
 import pytest
 
-from tlkeras.data.csv_list import open_list
+from tlkeras.data.open import open_dataset as open_list
 from tlkeras.errors import DataError
 
 
@@ -66,9 +66,11 @@ def test_wrong_lists_name_the_line(photos, text, problem):
         open_list(photos / "list.csv")
 
 
-def test_an_excel_unicode_file_is_told_from_utf8(photos):
-    (photos / "list.csv").write_text("path,label\np/1.jpg,cat\n", encoding="utf-16")
+def test_an_excel_unicode_file_is_read_where_its_mark_tells_it(photos):
+    (photos / "list.csv").write_text("path,label\np/1.jpg,cat\np/2.jpg,dog\n", encoding="utf-16")
+    assert open_list(photos / "list.csv").class_names == ("cat", "dog")
+    (photos / "list.csv").write_bytes("path,label\np/1.jpg,cat\n".encode("utf-16")[2:])
     with pytest.raises(DataError, match="Save it as CSV UTF-8"):
         open_list(photos / "list.csv")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such list"):
         open_list(photos / "none.csv")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.pictures import encode, photo
-from tlkeras.data.inputs import image_files
+from tlkeras.data.open import image_files
 from tlkeras.errors import DataError
 
 JPEG = encode(photo(40, 30), "JPEG")
