@@ -79,7 +79,7 @@ class ImageClassifier:
         Raises: DataError, ConfigError, WeightsError, StorageError.
         """
         with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
-            dataset = labelled(images, labels, Path(folder))
+            dataset = labelled(images, labels, Path(folder), **self.config.layout)
             self.fitted_ = fit(self.config, dataset, self.reporter, hold_out_test=False)
         self._trained = self.fitted_.classifier
         # What lies in files can be opened again for fine-tuning; what was in memory is not held on to.
@@ -131,7 +131,7 @@ class ImageClassifier:
     def evaluate(self, images: Any, labels: Sequence[Any] | None = None) -> Evaluation:
         """All measures on labelled images as ``fit`` takes them; on the test split of data that has one."""
         with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
-            dataset = labelled(images, labels, Path(folder))
+            dataset = labelled(images, labels, Path(folder), **self.config.layout, for_training=False)
             return judge(self.trained, dataset, engine=self.config.engine, reporter=self.reporter).evaluation
 
     def save(self, folder: str | Path) -> Path:
@@ -208,8 +208,10 @@ def listed(images: Any) -> list[Any]:
     return found
 
 
-def labelled(images: Any, labels: Sequence[Any] | None, folder: Path) -> LabelledImages:
+def labelled(images: Any, labels: Sequence[Any] | None, folder: Path, **how: Any) -> LabelledImages:
     """Whatever ``fit`` takes as LabelledImages; images in memory are written into ``folder`` as files first.
+
+    ``how``: for ``open_dataset``.
 
     Raises: DataError when images and labels do not match; ConfigError for an array that is no image.
     """
@@ -217,7 +219,7 @@ def labelled(images: Any, labels: Sequence[Any] | None, folder: Path) -> Labelle
         if isinstance(images, LabelledImages):
             return images
         if isinstance(images, str | Path):
-            return open_dataset(images)
+            return open_dataset(images, **how)
         raise DataError(
             "images without a folder structure need labels", next_step="Pass labels=[…], one for each image."
         )

@@ -249,7 +249,7 @@ def test_predictions_are_those_of_the_classifier(run_folder, photo_folder, tmp_p
         ("CUT", "cut off"),
         ("NOT_PARQUET", "no Parquet file"),
         ("NO_COLUMN", "has a column of their bytes"),
-        ("SHORT_LINE", "line 3 of the list is too short"),
+        ("SHORT_LINE", "line 3 of the list is wrong: it has 1 of 2"),
     ],
 )
 def test_bad_inputs_are_one_line(data, words, recipe, tmp_path):

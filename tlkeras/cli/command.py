@@ -133,6 +133,9 @@ class CommandLine:
         self.refuse((name for name in self._flags if name not in kept), because)
 
 
+# Fields of a configuration that say how folders of photos are read; for every command that takes labelled data.
+LAYOUT = ("class_from_name", "classes_at")
+
 # Every command by its name: (function for Typer, heading).
 REGISTERED: dict[str, tuple[Callable[..., None], str]] = {}
 

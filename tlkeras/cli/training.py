@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import TRAINING, USING, CommandLine, Fields, command
+from tlkeras.cli.command import LAYOUT, TRAINING, USING, CommandLine, Fields, command
 from tlkeras.cli.console import (
     DataDirOption,
     EngineOption,
@@ -132,8 +132,9 @@ def train(
     print(f"next: tlkeras predict {run.folder} PHOTOS…")
 
 
-@command(USING)
+@command(USING, Fields(TrainConfig, only=LAYOUT))
 def evaluate(
+    line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
     engine: EngineOption = "auto",
@@ -149,7 +150,9 @@ def evaluate(
         from tlkeras.training.judge import judge
 
         find(run)  # a wrong directory is told at once, before TensorFlow is loaded
-        dataset = open_dataset(data, data_dir=data_dir)
+        dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
+        for said in dataset.report()[1:]:
+            terminal.say(said)
         judgement = judge(TrainedClassifier.load(run), dataset, engine=engine, reporter=terminal)
     if as_json:
         print_json(judgement.evaluation.to_json())

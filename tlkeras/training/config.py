@@ -29,6 +29,7 @@ class TrainConfig:
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
     seed: same seed, same result. engine, precision: see ``tlkeras.features.engines``.
     strict: stop when the audit rejects a file, instead of going on without it.
+    class_from_name, classes_at: how folders are read, see ``tlkeras.data.folder``.
     fine_tune: how the network is trained on, after its head; None leaves it frozen.
     """
 
@@ -54,6 +55,12 @@ class TrainConfig:
     )
     precision: str = option("fp32", "fp32, or bf16 (faster where OpenVINO and the CPU have it).", panel=NETWORK)
     strict: bool = option(False, "Stop when a photo is rejected.", panel=DATA)
+    class_from_name: bool = option(
+        False, "Classes are the first words of the files' names (cat.0.jpg), not folders.", panel=DATA
+    )
+    classes_at: int | None = option(
+        None, "Classes are the folders at this depth, 1 for those on top; by default as it is understood.", panel=DATA
+    )
     fine_tune: FineTuneConfig | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +88,11 @@ class TrainConfig:
     def views(self) -> tuple[str, ...]:
         """The views of an image whose features are averaged."""
         return ("plain", "mirrored") if self.mirror else ("plain",)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """How folders are read, for ``tlkeras.data.open.open_dataset``."""
+        return {"class_from_name": self.class_from_name, "classes_at": self.classes_at}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""

@@ -130,10 +130,10 @@ def opened(asked: Asked) -> LabelledImages:
 
     Raises: DataError, ConfigError.
     """
-    seed = asked.config.seed
-    dataset = open_dataset(asked.data, data_dir=asked.data_dir, seed=seed)
+    how = {"data_dir": asked.data_dir, "seed": asked.config.seed, **asked.config.layout}
+    dataset = open_dataset(asked.data, **how)
     if asked.test_data is not None:
-        dataset = joined(dataset, open_dataset(asked.test_data, data_dir=asked.data_dir, seed=seed))
+        dataset = joined(dataset, open_dataset(asked.test_data, **how, for_training=False))
     return dataset
 
 
@@ -178,7 +178,8 @@ def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, report
 def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
     clock = Clock()
     config = asked.config
-    reporter.say(dataset.describe())
+    for line in dataset.report():
+        reporter.say(line)
     state_folder = None if config.fine_tune is None else unfinished(folder)
     fitted = fit(config, dataset, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
     rows = np.flatnonzero(fitted.images.splits == "test")
