@@ -165,7 +165,7 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
         (["features", "RUN", "--list", "--channels", "3"], "--channels has no effect with --list"),
         (["report", "RUN", "--engine", "tensorflow"], "--engine has no effect without DATA"),
         (["predict", "RUN", "x.jpg", "--top", "0"], "--top"),
-        (["evaluate", "RUN", "ONE_CLASS"], "class"),
+        (["train", "ONE_CLASS"], "at least two classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, CommandLine, Fields, command, listed
+from tlkeras.cli.command import CHOOSING, LAYOUT, CommandLine, Fields, command, listed
 from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 from tlkeras.cli.training import train_options
 from tlkeras.training.config import TrainConfig
@@ -21,7 +21,7 @@ _DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs
 _COMPARED = ("size_px", "fit", "validation_fraction", "test_fraction", "seed", "engine")
 
 
-@command(CHOOSING, Fields(TrainConfig, only=_COMPARED))
+@command(CHOOSING, Fields(TrainConfig, only=(*_COMPARED, *LAYOUT)))
 def compare(
     line: CommandLine,
     data: Annotated[str, _DATA],
@@ -47,11 +47,12 @@ def compare(
 
         line.refuse(("budget",), "with --backbones", unless=backbones is None)
         options = line.values(TrainConfig)
+        layout = {name: options.pop(name) for name in LAYOUT}
         names = of_budget(budget or "small") if backbones is None else listed("--backbones", backbones)
         config = CompareConfig(backbones=names, images=images, **options)
         _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=options["seed"])
-        terminal.say(dataset.describe())
+        dataset = open_dataset(data, data_dir=data_dir, seed=options["seed"], **layout)
+        terminal.say_all(dataset.report())
         found = run_comparison(config, dataset, terminal)
         described = found.to_json()
         if out is not None:
@@ -86,8 +87,8 @@ def few_shot(
         wanted = listed("--shots", shots, int)
         config = TrainConfig(**train_options(line, data))
         _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=config.seed)
-        terminal.say(dataset.describe())
+        dataset = open_dataset(data, data_dir=data_dir, seed=config.seed, **config.layout)
+        terminal.say_all(dataset.report())
         found = run_few_shot(config, dataset, terminal, shots=wanted, draws=draws)
         described = found.to_json()
         if out is not None:

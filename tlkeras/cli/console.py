@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +59,11 @@ class Terminal:
     def say(self, text: str) -> None:
         """One line for the user."""
         self.console.print(printable(text), markup=False)
+
+    def say_all(self, lines: Iterable[str]) -> None:
+        """Lines for the user."""
+        for line in lines:
+            self.say(line)
 
     def _show_warning(self, message: Warning | str, category: Any, filename: str, *_: Any, **__: Any) -> None:
         # Ours as one line each; those of libraries are theirs to mend.

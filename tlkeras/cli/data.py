@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, command
+from tlkeras.cli.command import CHOOSING, LAYOUT, CommandLine, Fields, command
 from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables
+from tlkeras.training.config import TrainConfig
 
 
-@command(CHOOSING)
+@command(CHOOSING, Fields(TrainConfig, only=LAYOUT))
 def audit(
+    line: CommandLine,
     data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name, or demo.")],
     out: Annotated[Path | None, typer.Option(help="Also write the verdict on every file here, as JSON.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 when a photo is rejected.")] = False,
@@ -26,8 +28,8 @@ def audit(
     from tlkeras.storage import write_json
 
     terminal = Terminal()
-    dataset = open_dataset(data, data_dir=data_dir)
-    terminal.say(dataset.describe())
+    dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig))
+    terminal.say_all(dataset.report())
     with terminal.step("audit") as progress:
         checked = check(dataset, progress=progress)
     if out is not None:

@@ -34,17 +34,20 @@ def predict(
         return
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.open import image_files
+        from tlkeras.data.dataset import found_json
+        from tlkeras.data.open import open_photos
         from tlkeras.trained import TrainedClassifier, find
 
         find(run)  # a wrong directory is told at once, before TensorFlow is loaded
-        paths = image_files(images)
+        photos = open_photos(images)
+        terminal.say_all(photos.report())
         classifier = TrainedClassifier.load(run)
-        answers, problems = _answers(classifier, paths, top, terminal)
+        answers, problems = _answers(classifier, photos.paths, top, terminal)
     for problem in problems:
         terminal.say(f"skipped: {problem}")
     if as_json:
-        print_json({"predictions": answers, "skipped": problems})
+        found = found_json(len(photos.paths), photos.left_out)
+        print_json({"predictions": answers, "skipped": problems, **found})
     else:
         print_tables([_table(answers)])
     if problems:

@@ -71,7 +71,7 @@ def _measured(facts: RunFacts, data: str, data_dir: str | None, engine: str, ter
     from tlkeras.trained import TrainedClassifier
     from tlkeras.training.judge import judge
 
-    dataset = open_dataset(data, data_dir=data_dir)
+    dataset = open_dataset(data, data_dir=data_dir, for_training=False)
     judgement = judge(TrainedClassifier.load(facts.folder), dataset, engine=engine, reporter=terminal)
     images = judgement.images
     return facts.measured(judgement.evaluation, images.paths, images.labels, judgement.probabilities, dataset.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, CommandLine, command, listed
+from tlkeras.cli.command import LAYOUT, LOOKING, CommandLine, Fields, command, listed
 from tlkeras.cli.console import (
     DataDirOption,
     JsonOption,
@@ -19,12 +19,13 @@ from tlkeras.cli.console import (
     print_tables,
     quiet_tensorflow,
 )
+from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from tlkeras.attacks.robustness import Robustness
 
 
-@command(LOOKING)
+@command(LOOKING, Fields(TrainConfig, only=LAYOUT))
 def robustness(
     line: CommandLine,
     network: NetworkArgument,
@@ -74,8 +75,8 @@ def robustness(
             seed=seed,
         )
         folder = new_folder(out, "robustness", network)
-        dataset = open_dataset(data, data_dir=data_dir)
-        terminal.say(dataset.describe())
+        dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
+        terminal.say_all(dataset.report())
         found = measure(load_target(network, weights=weights, size_px=size), dataset, config, reporter=terminal)
         described = {**found.to_json(), "data": data, "out": str(folder)}
         with staged_folder(folder) as staged:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import TRAINING, CommandLine, Fields, command
+from tlkeras.cli.command import LAYOUT, TRAINING, CommandLine, Fields, command
 from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
 from tlkeras.training.config import TrainConfig
 
@@ -33,7 +33,7 @@ MemoryOption = Annotated[
 _RECIPE = ("backbone", "weights", "size_px", "fit", "engine", "precision", "seed")
 
 
-@command(TRAINING, Fields(TrainConfig, only=_RECIPE))
+@command(TRAINING, Fields(TrainConfig, only=(*_RECIPE, *LAYOUT)))
 def extract(
     line: CommandLine,
     data: Annotated[
@@ -80,13 +80,15 @@ def predict_to_shards(run: Path, images: list[str], to: str | None, place: Any, 
         raise ConfigError("--on writes shards: say where", next_step="Add --to FOLDER.")
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.open import image_files
+        from tlkeras.data.open import open_photos
         from tlkeras.features.bulk import predict_to
         from tlkeras.trained import TrainedClassifier, find
 
         find(run)
         # One name may be anything that holds images; several are files, folders and patterns of this disk.
-        data = images[0] if len(images) == 1 else image_files(images)
+        photos = None if len(images) == 1 else open_photos(images)
+        terminal.say_all(photos.report() if photos else [])
+        data = photos.paths if photos else images[0]
         bulk = predict_to(TrainedClassifier.load(run), data, to, place=place, reporter=terminal)
     _show(bulk, as_json, terminal)
     if bulk.rejected:

@@ -144,6 +144,7 @@ def evaluate(
     """Measure a classifier on labelled photos."""
     terminal = Terminal()
     with quiet_tensorflow():
+        from tlkeras.data.dataset import found_json, printable
         from tlkeras.data.open import open_dataset
         from tlkeras.evaluation.tables import tables
         from tlkeras.trained import TrainedClassifier, find
@@ -151,11 +152,13 @@ def evaluate(
 
         find(run)  # a wrong directory is told at once, before TensorFlow is loaded
         dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
-        for said in dataset.report()[1:]:
-            terminal.say(said)
+        terminal.say_all(dataset.report())
         judgement = judge(TrainedClassifier.load(run), dataset, engine=engine, reporter=terminal)
     if as_json:
-        print_json(judgement.evaluation.to_json())
+        rejected = [v for v in judgement.audit.verdicts if v.status == "rejected"] if judgement.audit else []
+        skipped = [{"path": printable(verdict.path), "reason": verdict.reason} for verdict in rejected]
+        found = found_json(judgement.evaluation.images + len(skipped), dataset.left_out)
+        print_json({**judgement.evaluation.to_json(), "skipped": skipped, **found})
     else:
         print_tables(tables(judgement.evaluation))
 

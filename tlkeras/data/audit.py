@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.copies import settle_copies
-from tlkeras.data.dataset import SPLITS, LabelledImages, plural, printable
+from tlkeras.data.dataset import SPLITS, LabelledImages, found_json, plural
 from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
-from tlkeras.errors import DataError, ImageError
+from tlkeras.errors import DataError, ImageError, printable
 from tlkeras.images.decode import Limits, read_bytes
 from tlkeras.machine import usable_cpus
 
@@ -91,11 +91,13 @@ class Audit:
         return {"images": len(self.verdicts), **by_status, "reasons": reasons, "unserved": unserved}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: ``name``, ``source``, ``counts``, and ``images``, the verdict on every file."""
+        """Plain values: ``name``, ``source``, ``counts``, ``left_out``, and ``images``, the verdict on every file."""
         return {
             "name": self.dataset.name,
             "source": printable(self.dataset.source),
             "class_names": list(self.dataset.class_names),
+            "notes": list(self.dataset.notes),
+            **found_json(len(self.dataset), self.dataset.left_out),
             "counts": self.counts(),
             "images": [verdict.to_json() for verdict in self.verdicts],
         }

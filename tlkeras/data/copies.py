@@ -9,9 +9,9 @@ from pathlib import PurePath
 
 import numpy as np
 
-from tlkeras.data.dataset import printable
 from tlkeras.data.duplicates import joined, near_pairs
 from tlkeras.data.verdicts import Verdict, hashes_of
+from tlkeras.errors import printable
 
 # Of two copies in different splits the one in the later stays: what is tested must not be trained on.
 _RANK = {"": 0, "train": 0, "validation": 1, "test": 2}

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -181,6 +181,12 @@ class LabelledImages:
 def plural(count: int, one: str, many: str = "") -> str:
     """A count with its noun: ``1 image``, ``2,000 images``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def found_json(images: int, left_out: Sequence[Left]) -> dict[str, Any]:
+    """Plain values that account for everything that was found: ``found`` = ``images`` + those in ``left_out``."""
+    rows = [{"path": printable(path), "reason": reason} for path, reason in left_out]
+    return {"found": images + len(rows), "left_out": rows}
 
 
 def left_line(left_out: Sequence[Left]) -> list[str]:

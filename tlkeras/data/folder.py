@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from tlkeras.data.dataset import FILLERS, SPLITS, Left, Row, plural, printable, split_named, word_set, words_of
+from tlkeras.data.dataset import FILLERS, SPLITS, Left, Row, plural, split_named, word_set, words_of
 from tlkeras.data.tree import IMAGE_ENDINGS, Folder, Tree
-from tlkeras.errors import DataError
+from tlkeras.errors import DataError, printable
 
 _LAYOUT = "Put the images of each class into a folder of their own: FOLDER/cat/1.jpg, FOLDER/dog/2.jpg."
 # Folders of photos without labels, beside splits; what lies beside images; what cameras call photos.

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tlkeras.data.containers import COLUMNS, parquet_pieces, parquet_rows
-from tlkeras.data.dataset import Listing, Row, plural, printable, split_named
+from tlkeras.data.dataset import Listing, Row, plural, split_named
 from tlkeras.data.remote import is_remote, join, read_file
-from tlkeras.errors import DataError, StorageError
+from tlkeras.errors import DataError, StorageError, printable
 
 LIST_ENDINGS = (".csv", ".tsv", ".txt")
 # Columns that say of one split whether a row belongs to it.

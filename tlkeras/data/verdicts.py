@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import PIL
 
-from tlkeras.data.dataset import printable
 from tlkeras.data.duplicates import dhash
-from tlkeras.errors import ImageError
+from tlkeras.errors import ImageError, printable
 from tlkeras.images.decode import DecodedImage, Limits, decode
 from tlkeras.storage import cache_root
 

@@ -14,6 +14,7 @@ import numpy as np
 from tlkeras import backbones
 from tlkeras.backbones.table import OWN_FIT
 from tlkeras.cluster import HERE, LOCAL, Place, check_address, connected
+from tlkeras.data.dataset import Left, found_json
 from tlkeras.data.remote import is_remote
 from tlkeras.data.work import ROWS_A_SHARD, Plan, Work, plan, recipe_of
 from tlkeras.errors import ConfigError
@@ -34,7 +35,7 @@ class Bulk:
     first_seconds: until every worker had made its first shard, start-up included; images_a_second: from then on,
     0 where that was the end. busy: the share of that time, 0..1, in which a worker had a shard at hand.
     workers: of each process that computed, images, peak memory (MB), seconds, and images and seconds of processor time
-    after its first shard.
+    after its first shard. left_out: what was found beside the images.
     """
 
     to: str
@@ -49,10 +50,11 @@ class Bulk:
     images_a_second: float
     busy: float
     workers: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: tuple[Left, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self)
+        return {**asdict(self), **found_json(self.images, self.left_out)}
 
 
 def extract_to(
@@ -70,11 +72,14 @@ def extract_to(
     data_dir: str | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
+    class_from_name: bool = False,
+    classes_at: int | None = None,
 ) -> Bulk:
     """Push every image of ``data`` (see ``tlkeras.data.work.plan``) through a frozen backbone, into shards at ``to``.
 
     ``to``: a new folder, or one that the same call began and did not finish: finished shards are not computed again.
     Where it lies on this disk, the feature store of this machine finds the vectors there from then on.
+    ``class_from_name``, ``classes_at``: how folders are read.
 
     Raises: ConfigError, DataError, WeightsError, StorageError, ClusterError.
     """
@@ -83,7 +88,9 @@ def extract_to(
     fit = row.fit_asked(fit)
     check_fit(fit, size_px or row.size_px)
     backbones.resolve(row, weights, top=False)
-    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir)
+    planned = plan(
+        data, rows_a_shard=rows_a_shard, data_dir=data_dir, class_from_name=class_from_name, classes_at=classes_at
+    )
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -119,7 +126,7 @@ def predict_to(
     Raises: ConfigError, DataError, StorageError, ClusterError.
     """
     _check(place, rows_a_shard)
-    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir)
+    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir, need_layout=False)
     config = classifier.config
     backbone = classifier.network.get_layer("backbone")
     space = FeatureSpace(
@@ -163,6 +170,8 @@ def _run(
     reporter: Reporter,
 ) -> Bulk:
     started = time.perf_counter()
+    for line in planned.report():
+        reporter.say(line)
     recipe = recipe_of([job.kind, job.space, described])
     names = [work.name(number, recipe) for number, work in enumerate(planned.works)]
     task = {"kind": job.kind, "space": job.space, **described, "data": planned.name, "plan": recipe_of(names)}
@@ -200,6 +209,7 @@ def _run(
         images_a_second=round(tally.rate, 2),
         busy=round(tally.busy, 3),
         workers=tally.workers,
+        left_out=planned.left_out,
     )
 
 
