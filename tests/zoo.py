@@ -110,6 +110,64 @@ def twelve_bit_jpeg() -> bytes:
     return bytes(data)
 
 
+def dim_png(bits: int) -> bytes:
+    """16-bit grey of which only some bits are used, as a microscope's camera writes it."""
+    samples = np.asarray(fresh().convert("L")).astype(np.uint16) << (bits - 8)
+    return encode(Image.fromarray(samples), "PNG")
+
+
+def exif(*entries: tuple[int, int, int, int]) -> bytes:
+    """An EXIF block of (tag, type, count, value), big-endian."""
+    fields = b"".join(struct.pack(">HHIHH", tag, kind, count, value, 0) for tag, kind, count, value in entries)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + fields + bytes(4)
+
+
+def with_segments(*contents: bytes) -> bytes:
+    """A JPEG with APP1 segments in front."""
+    data = encode(fresh(), "JPEG")
+    return data[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(c) + 2) + c for c in contents) + data[2:]
+
+
+def xmp_turned() -> bytes:
+    return (
+        b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF "
+        b"xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description "
+        b"xmlns:tiff='http://ns.adobe.com/tiff/1.0/' tiff:Orientation='6'/></rdf:RDF></x:xmpmeta>"
+    )
+
+
+def upper_row_first_bmp() -> bytes:
+    data = bytearray(encode(fresh(), "BMP"))
+    data[22:26] = struct.pack("<i", -struct.unpack("<i", data[22:26])[0])
+    return bytes(data)
+
+
+def larger_screen_gif() -> bytes:
+    data = bytearray(encode(fresh(), "GIF"))
+    data[6:10] = struct.pack("<HH", 90, 80)
+    return bytes(data)
+
+
+def pages_tiff() -> bytes:
+    first, *rest = frames()
+    return encode(first, "TIFF", save_all=True, append_images=rest)
+
+
+def raw_photo() -> bytes:
+    """A TIFF whose first directory is a preview (NewSubfileType 1), as in DNG and NEF."""
+    return encode(fresh(160, 120), "TIFF", tiffinfo={254: 1})
+
+
+def brand(major: bytes, *compatible: bytes) -> bytes:
+    box = b"ftyp" + major + bytes(4) + b"".join(compatible)
+    return struct.pack(">I", len(box) + 4) + box + bytes(200)
+
+
+def behind_motion_photo() -> bytes:
+    """What phones write behind the picture: a short film."""
+    return b"\0\0\0\x18ftypmp42" + np.random.default_rng(7).bytes(3000)
+
+
 def pdf() -> bytes:
     return b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n"
 
@@ -128,15 +186,37 @@ def contents() -> dict[str, tuple[bytes, tuple[str, str]]]:
         "progressive.jpg": (encode(fresh(), "JPEG", progressive=True), GOOD),
         "grey.jpg": (encode(fresh().convert("L"), "JPEG"), GOOD),
         "one bit.png": (encode(fresh().convert("1"), "PNG"), GOOD),
-        "animated.gif": (animation("GIF"), GOOD),
-        "animated.webp": (animation("WEBP"), GOOD),
-        "animated.png": (animation("PNG"), GOOD),
+        "animated.gif": (animation("GIF"), CONVERTED),
+        "animated.webp": (animation("WEBP"), CONVERTED),
+        "animated.png": (animation("PNG"), CONVERTED),
         "24 bits.bmp": (encode(fresh(), "BMP"), GOOD),
         "8 bits.bmp": (paletted_bmp(8), GOOD),
         "1 bit.bmp": (paletted_bmp(1), GOOD),
         "32 bits.bmp": (encode(fresh().convert("RGBA"), "BMP"), GOOD),
         "damaged exif.jpg": (damaged_exif_jpeg(), GOOD),
         "trailing garbage.jpg": (encode(fresh(), "JPEG") + b"garbage" * 20, GOOD),
+        "motion photo.jpg": (encode(fresh(), "JPEG") + behind_motion_photo(), GOOD),
+        "motion photo.png": (encode(fresh(), "PNG") + behind_motion_photo(), GOOD),
+        "followed.bmp": (encode(fresh(), "BMP") + behind_motion_photo(), GOOD),
+        "followed.gif": (encode(fresh(), "GIF") + behind_motion_photo(), GOOD),
+        "upper row first.bmp": (upper_row_first_bmp(), GOOD),
+        "larger screen.gif": (larger_screen_gif(), GOOD),
+        "16 colours.png": (encode(fresh().quantize(16), "PNG"), GOOD),
+        "turned by XMP alone.jpg": (with_segments(xmp_turned()), GOOD),
+        "EXIF without and XMP with a turn.jpg": (with_segments(exif((0x010F, 3, 1, 1)), xmp_turned()), GOOD),
+        "tag of orientation twice.jpg": (with_segments(exif((0x0112, 3, 1, 6), (0x0112, 3, 1, 3))), TURNED),
+        "signed orientation.jpg": (with_segments(exif((0x0112, 8, 1, 6))), GOOD),
+        "orientation of none.jpg": (with_segments(exif((0x0112, 3, 0, 6))), GOOD),
+        "EXIF twice.jpg": (with_segments(exif((0x0112, 3, 1, 6)), exif((0x0112, 3, 1, 3))), TURNED),
+        "many fill bytes.jpg": (b"\xff\xd8" + b"\xff" * 5000 + encode(fresh(), "JPEG")[2:], GOOD),
+        "12 of 16 bits.png": (dim_png(12), ("suspicious", "dark")),
+        "10 of 16 bits.png": (dim_png(10), ("suspicious", "dark")),
+        "pages.tif": (pages_tiff(), CONVERTED),
+        "raw.dng": (raw_photo(), UNSUPPORTED),
+        "family.heic": (brand(b"mif1", b"mif1", b"heic"), UNSUPPORTED),
+        "sequence.heic": (brand(b"msf1", b"hevc"), UNSUPPORTED),
+        "multi.heic": (brand(b"heim", b"mif1"), UNSUPPORTED),
+        "film.mp4": (brand(b"mp42", b"isom"), NOT_AN_IMAGE),
         "no ending": (encode(fresh(), "JPEG"), GOOD),
         "ünïcödé 写真.jpg": (encode(fresh(), "JPEG"), GOOD),
         "line\nbreak.jpg": (encode(fresh(), "JPEG"), GOOD),
@@ -193,6 +273,8 @@ def contents() -> dict[str, tuple[bytes, tuple[str, str]]]:
     zoo["orientation 3.webp"] = (with_orientation(fresh(), "WEBP", 3), TURNED)
     if features.check("avif"):
         zoo["plain.avif"] = (encode(fresh(), "AVIF"), GOOD)
+        avif = encode(fresh(), "AVIF")
+        zoo["family brand.avif"] = (avif[:8] + b"mif1" + avif[12:], GOOD)
     return zoo
 
 

@@ -14,7 +14,7 @@ from tlkeras.attacks import norms
 from tlkeras.attacks.attacker import Attacker, attack, make, smallest_epsilon
 from tlkeras.attacks.transfer import transfer, transfer_matrix
 from tlkeras.errors import ConfigError, DataError, ImageError
-from tlkeras.images.png import png_bytes
+from tlkeras.images.arrays import png_bytes
 from tlkeras.target import Target
 
 

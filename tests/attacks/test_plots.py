@@ -9,7 +9,7 @@ from tlkeras.attacks.norms import distances
 from tlkeras.attacks.plots import amplification, figure_of_attack, figure_of_robustness, figure_of_transfer
 from tlkeras.attacks.robustness import Accuracy, AttackPoint, CorruptionPoint, Robustness
 from tlkeras.attacks.transfer import TransferMatrix
-from tlkeras.images.png import figure_bytes
+from tlkeras.images.arrays import figure_bytes
 
 
 def result(count, targets=None):

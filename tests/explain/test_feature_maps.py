@@ -11,7 +11,7 @@ from tests.pictures import photo
 from tlkeras import backbones
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain.feature_maps import LayerMaps, feature_maps, grid, overview
-from tlkeras.images.png import figure_bytes
+from tlkeras.images.arrays import figure_bytes
 from tlkeras.target import load_target
 
 

@@ -13,7 +13,7 @@ from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain import grad_cam
 from tlkeras.explain.grad_cam import Explainer, blended, comparison, heat_maps, laid_over
 from tlkeras.heads.config import HeadConfig
-from tlkeras.images.png import figure_bytes
+from tlkeras.images.arrays import figure_bytes
 from tlkeras.target import load_target
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 

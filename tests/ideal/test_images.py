@@ -12,8 +12,8 @@ from tlkeras.backbones.layers import with_layers
 from tlkeras.errors import ConfigError
 from tlkeras.ideal import pictures
 from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
+from tlkeras.images.arrays import figure_bytes, png_bytes
 from tlkeras.images.decode import decode
-from tlkeras.images.png import figure_bytes, png_bytes
 from tlkeras.target import load_target
 
 PLAIN = {"mode": "pixels", "steps": 40, "tv": 0.0, "count": 2, "seed": 1, "batch_size": 3}

@@ -80,7 +80,7 @@ def test_what_cannot_be_decoded_gives_its_reason(data, reason):
 def test_limits_hold_before_pixels_are_decoded(tmp_path):
     bomb = encode(Image.new("1", (9000, 9000)), "PNG")
     assert len(bomb) < 20_000
-    with pytest.raises(ImageError, match=r"at most 1,000,000 pixels; received 9,000 × 9,000 pixels"):
+    with pytest.raises(ImageError, match="at most 1,000,000 pixels; received 81,000,000 pixels"):
         decode(bomb, Limits(max_pixels=1_000_000))
     path = tmp_path / "large.png"
     path.write_bytes(bomb)

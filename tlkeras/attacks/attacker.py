@@ -23,9 +23,8 @@ from tlkeras.attacks.model import FullSize, attack_model
 from tlkeras.data.dataset import plural
 from tlkeras.errors import ConfigError, DataError, unknown
 from tlkeras.heads.logits import ranked, softmax
-from tlkeras.images.arrays import as_pixels
+from tlkeras.images.arrays import as_pixels, through_png
 from tlkeras.images.decode import decode, read_bytes
-from tlkeras.images.png import through_png
 from tlkeras.target import Target, load_target
 
 # Importing them is what makes their attacks known.

@@ -11,7 +11,7 @@ import numpy as np
 from tlkeras.attacks.attacker import Attacker, AttackResult
 from tlkeras.attacks.base import Attack
 from tlkeras.errors import ConfigError
-from tlkeras.images.png import png_bytes
+from tlkeras.images.arrays import png_bytes
 from tlkeras.target import Target
 
 

@@ -191,7 +191,7 @@ def _write_attack(
     results: list[AttackResult], matrix: TransferMatrix | None, described: dict[str, Any], folder: Path
 ) -> list[str]:
     from tlkeras.attacks.plots import figure_of_attack, figure_of_transfer
-    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.images.arrays import figure_bytes, png_bytes
     from tlkeras.storage import staged_folder, write_bytes, write_json
 
     files = {}

@@ -110,7 +110,7 @@ def _refuse_existing(out: Path | None) -> None:
 
 
 def _write(out: Path, stem: str, described: dict[str, Any], figure: Any) -> None:
-    from tlkeras.images.png import figure_bytes
+    from tlkeras.images.arrays import figure_bytes
     from tlkeras.storage import staged_folder, write_bytes, write_json
 
     with staged_folder(out) as staged:

@@ -154,7 +154,7 @@ def _list_layers(network: str, weights: str, size: int | None, as_json: bool) ->
 
 def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str]:
     from tlkeras.explain.feature_maps import grid, overview
-    from tlkeras.images.png import figure_bytes
+    from tlkeras.images.arrays import figure_bytes
     from tlkeras.storage import staged_folder, write_bytes
 
     files = ["overview.png"]
@@ -169,7 +169,7 @@ def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str
 def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> dict[str, Any]:
     from tlkeras.errors import printable
     from tlkeras.explain.grad_cam import blended, comparison
-    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.images.arrays import figure_bytes, png_bytes
     from tlkeras.storage import write_bytes
 
     write_bytes(folder / f"{stem}.png", png_bytes(blended(heat_map)))

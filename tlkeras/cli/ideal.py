@@ -80,7 +80,7 @@ def ideal(
 
 def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> list[str]:
     from tlkeras.ideal import pictures
-    from tlkeras.images.png import figure_bytes, png_bytes
+    from tlkeras.images.arrays import figure_bytes, png_bytes
     from tlkeras.storage import staged_folder, write_bytes, write_json
 
     numbers: dict[str, int] = {}

@@ -61,7 +61,7 @@ def robustness(
         from tlkeras.attacks.robustness import RobustnessConfig
         from tlkeras.attacks.robustness import robustness as measure
         from tlkeras.data.open import open_dataset
-        from tlkeras.images.png import figure_bytes
+        from tlkeras.images.arrays import figure_bytes
         from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
         from tlkeras.target import load_target
 

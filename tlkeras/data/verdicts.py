@@ -21,12 +21,14 @@ from tlkeras.storage import cache_root
 
 STATUSES = ("good", "repaired", "suspicious", "rejected")
 # Counts up whenever the same bytes would get another Content; Pillow's version counts too.
-RECIPE = 1
+RECIPE = 2
 # The picture is decoded at this size or more: enough for the hash and the spread of its values.
 LOOK_PX = 64
 SMALL_PX = 32
 UNIFORM_STD_255 = 2.0
 EXTREME_ASPECT = 8.0
+# Microscopes and scanners write 10 or 12 bits into samples of 16, whose upper 8 are all that is seen.
+DARK_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Verdict:
     path, label (the class name) and split: as in the data set.
     status: ``good``; ``repaired`` (used, but changed on the way); ``suspicious`` (used, but look at it); ``rejected``.
     reason: a code, empty when good. Rejected: ``empty truncated not_an_image unsupported too_large unreadable missing
-    duplicate conflict leak``. Suspicious: ``near_conflict near_duplicate uniform small extreme_aspect``. Repaired:
+    duplicate conflict leak``. Suspicious: ``near_conflict near_duplicate dark uniform small extreme_aspect``. Repaired:
     ``misnamed turned converted``. detail: the same in words, everything that was found.
     sha256, dhash: hexadecimal, of the bytes and of the picture. width, height: upright, pixels.
     format: one of ``tlkeras.images.decode.FORMATS``. orientation: EXIF 1..8.
@@ -102,6 +104,10 @@ def content_of(image: DecodedImage) -> Content:
     # One row for each colour: NumPy is ten times slower along short, scattered axes.
     if float(np.ascontiguousarray(sample.reshape(-1, 3).T, np.float32).std(axis=1).max()) < UNIFORM_STD_255:
         doubts.append(("uniform", "almost one colour"))
+    if 8 < image.bits <= DARK_BITS:
+        shift = 16 - image.bits
+        words = f"only {image.bits} of 16 bits are used: it is nearly black; multiply its samples by {2**shift}"
+        doubts.insert(0, ("dark", words))
     if min(image.width, image.height) < SMALL_PX:
         doubts.append(("small", f"only {image.width} × {image.height} pixels"))
     if max(image.width, image.height) > EXTREME_ASPECT * min(image.width, image.height):

@@ -17,8 +17,8 @@ from tlkeras.attacks.bounded import PGD
 from tlkeras.attacks.plots import amplified
 from tlkeras.errors import FormatError, ImageError
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
+from tlkeras.images.arrays import png_bytes
 from tlkeras.images.decode import decode, read_bytes
-from tlkeras.images.png import png_bytes
 from tlkeras.storage import read_json, write_bytes
 from tlkeras.target import load_target
 

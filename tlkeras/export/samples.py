@@ -15,7 +15,7 @@ from PIL import Image
 from tlkeras.data.open import image_files
 from tlkeras.errors import ImageError
 from tlkeras.images.decode import SERVED_FORMATS, decode, read_bytes
-from tlkeras.images.orientation import EXIF_TAG
+from tlkeras.images.header import EXIF_TAG
 from tlkeras.progress import Reporter, Silent
 
 _T = TypeVar("_T")

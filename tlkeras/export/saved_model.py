@@ -107,20 +107,11 @@ def _from_pixels(trained: TrainedClassifier, answer: _Answering) -> _Answering:
 
 
 def _from_bytes(trained: TrainedClassifier, answer: _Answering) -> _Answering:
-    import tensorflow as tf
-
-    from tlkeras.images.graph import decode, fit_to_square
-
-    size_px, fit = trained.config.size_px, trained.config.fit
+    from tlkeras.images.graph import fitted_batch
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
         image_bytes = _not_empty(image_bytes, "image_bytes must hold at least one image file")
-        fitted = tf.map_fn(
-            lambda data: fit_to_square(decode(data), size_px, fit),
-            image_bytes,
-            fn_output_signature=tf.TensorSpec([size_px, size_px, 3], tf.float32),
-        )
-        return answer(fitted)
+        return answer(fitted_batch(image_bytes, trained.config.size_px, trained.config.fit))
 
     return from_bytes
 
@@ -170,7 +161,7 @@ def _encoded(picture: np.ndarray) -> list[bytes]:
     from PIL import Image
 
     from tlkeras.images.decode import SERVED_FORMATS
-    from tlkeras.images.orientation import EXIF_TAG
+    from tlkeras.images.header import EXIF_TAG
 
     image = Image.fromarray(picture)
     exif = Image.Exif()

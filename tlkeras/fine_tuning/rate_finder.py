@@ -15,7 +15,7 @@ from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.schedules import unfrozen_blocks
 from tlkeras.fine_tuning.start import Start
 from tlkeras.fine_tuning.tuner import Tuner
-from tlkeras.images.png import figure_bytes
+from tlkeras.images.arrays import figure_bytes
 from tlkeras.progress import Reporter
 from tlkeras.storage import staged_folder, write_bytes, write_json
 

@@ -13,7 +13,7 @@ from tlkeras.errors import ConfigError
 from tlkeras.ideal.ascent import Climb, rounded
 from tlkeras.ideal.objectives import Channel, LayerNorm, Objective
 from tlkeras.ideal.presets import FOURIER, Preset, preset
-from tlkeras.images.png import through_png
+from tlkeras.images.arrays import through_png
 from tlkeras.progress import Reporter, Silent
 from tlkeras.target import Target
 

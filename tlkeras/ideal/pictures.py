@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkeras.images.png import gif_bytes
+from tlkeras.images.arrays import gif_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,14 +1,18 @@
-"""Images that are in memory already: NumPy arrays and Pillow images."""
+"""Images that are in memory already: NumPy arrays, Pillow images and figures, as pixels and as PNG and GIF files."""
 
 from __future__ import annotations
 
-from typing import Any
+import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from tlkeras.errors import ConfigError
-from tlkeras.images.decode import from_pillow
+from tlkeras.images.decode import decode, from_pillow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def as_pixels(image: Any) -> np.ndarray:
@@ -53,3 +57,33 @@ def as_uint8(image: Any) -> np.ndarray:
     if not np.array_equal(rounded, pixels):
         raise ConfigError("image arrays must hold whole numbers in 0..255 here", next_step="Round them to uint8.")
     return rounded.astype(np.uint8)
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """A PNG file of uint8 ``[H, W, 3]``; nothing is lost."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def through_png(images: np.ndarray) -> np.ndarray:
+    """Images uint8 ``[N, H, W, 3]`` as they come back from PNG files through the one decoder."""
+    return np.stack([decode(png_bytes(pixels)).pixels for pixels in images])
+
+
+def gif_bytes(frames: np.ndarray, *, seconds: float) -> bytes:
+    """An endless animated GIF of uint8 ``[F, H, W, 3]`` that takes ``seconds``, the last frame twice as long again."""
+    pictures = [Image.fromarray(frame) for frame in frames]
+    each = round(1000 * seconds / (len(pictures) + 2))
+    buffer = io.BytesIO()
+    first, *others = pictures
+    durations = [each] * len(others) + [3 * each]
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def figure_bytes(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
+    """A PNG file of a Matplotlib figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dots_per_inch)
+    return buffer.getvalue()

@@ -6,16 +6,66 @@ them together); what it cannot decode alike it refuses by name.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tlkeras.images.decode import SERVED_FORMATS
-from tlkeras.images.header import format_of, read_header
-from tlkeras.images.orientation import STEPS
+from tlkeras.images import header
+from tlkeras.images.header import REFUSALS, SERVED_FORMATS, STEPS, Header
 from tlkeras.images.resize import PAD_VALUE_255, axis
 
 Tensor = Any
+# Whatever a walk reads at the end of a file, it reads at most so many bytes; they are zeros there.
+_BEYOND = 8
+# Rows of so many pixels at a time are laid over white: a large picture is never held in wider numbers.
+_BLOCK_PIXELS = 2**20
+
+
+class GraphBytes:
+    """``tlkeras.images.header.Bytes`` of a scalar string tensor: the same numbers, as int64 scalar tensors."""
+
+    def __init__(self, data: Tensor) -> None:
+        self.size = tf.cast(tf.strings.length(data), tf.int64)
+        self._data = tf.strings.join([data, "\0" * _BEYOND])
+
+    def number(self, at: Tensor | int, size: int, little: Tensor | bool = False) -> Tensor:
+        """The unsigned number of 1, 2 or 4 bytes at a place."""
+        field = self._field(at, size)
+        if isinstance(little, bool):
+            return _decoded(field, size, little)
+        return tf.where(little, _decoded(field, size, True), _decoded(field, size, False))
+
+    def letters(self, at: Tensor) -> Tensor:
+        """Whether the four bytes at a place are ASCII letters."""
+        return tf.strings.regex_full_match(self._field(at, 4), "[A-Za-z]{4}")
+
+    def where(self, condition: Tensor, chosen: Tensor | int, otherwise: Tensor | int) -> Tensor:
+        """One number or the other."""
+        return tf.where(condition, tf.cast(chosen, tf.int64), tf.cast(otherwise, tf.int64))
+
+    def choose(self, index: Tensor, branches: Sequence[Callable[[], tuple[Tensor, ...]]]) -> tuple[Tensor, ...]:
+        """The numbers that one of the functions gives."""
+        return tuple(tf.switch_case(tf.cast(index, tf.int32), list(branches)))
+
+    def walk(self, more: Callable, step: Callable, start: tuple[Tensor, ...], most: int) -> tuple[Tensor, ...]:
+        """Step from ``start`` while there is more, at most ``most`` times."""
+        return tuple(tf.while_loop(more, step, start, maximum_iterations=most, parallel_iterations=1))
+
+    def _field(self, at: Tensor | int, size: int) -> Tensor:
+        at = tf.minimum(tf.cast(at, tf.int64), self.size)
+        return tf.strings.substr(self._data, at, tf.constant(size, tf.int64))
+
+
+def _decoded(field: Tensor, size: int, little: bool) -> Tensor:
+    kind = {1: tf.uint8, 2: tf.uint16, 4: tf.int32}[size]
+    value = tf.cast(tf.io.decode_raw(field, kind, little_endian=little)[0], tf.int64)
+    return value % 2**32 if size == 4 else value
+
+
+def read_header(data: Tensor) -> Header:
+    """The header of one image file, a scalar string tensor, as int64 scalar tensors; never fails."""
+    return header.read_header(GraphBytes(data))
 
 
 def decode(data: Tensor, orientation: Tensor | None = None) -> Tensor:
@@ -25,18 +75,70 @@ def decode(data: Tensor, orientation: Tensor | None = None) -> Tensor:
     again. Without it the header is read in the graph, and a file that cannot be decoded to the same pixels
     as in Python fails with InvalidArgumentError and a line that says why.
     """
-    if orientation is None:
-        header = read_header(data)
-        refused = tf.debugging.Assert(tf.equal(header.refusal, ""), [header.refusal])
-        with tf.control_dependencies([refused] if refused is not None else []):
-            data = tf.identity(data)
-        orientation = header.orientation
-        kind = header.format
-    else:
-        kind = format_of(data)
-    branches = [_jpeg, _png, _gif, _bmp, _webp]
-    index = tf.argmax(tf.equal(kind, tf.constant(SERVED_FORMATS)), output_type=tf.int32)
-    pixels = tf.switch_case(index, [lambda decoder=decoder: decoder(data) for decoder in branches])
+    if orientation is not None:
+        return _decoded_as(header.kind_of(GraphBytes(data)), data, orientation)
+    found = read_header(data)
+    with tf.control_dependencies(_asserted(found)):
+        return _decoded_as(found.kind, tf.identity(data), found.orientation, found.end, found.clear)
+
+
+def fitted_batch(batch: Tensor, size_px: int, fit: str) -> Tensor:
+    """Decode and fit image files, strings ``[N]``: float32 ``[N, size_px, size_px, 3]`` in 0..255.
+
+    Several are decoded at a time where they need no more memory together than one may; else one after the other.
+    Fails with InvalidArgumentError as ``decode`` does.
+    """
+    spec = Header(*[tf.TensorSpec([], tf.int64)] * len(Header._fields))
+    found = tf.map_fn(read_header, batch, fn_output_signature=spec)
+    with tf.control_dependencies(_asserted(found)):
+        batch = tf.identity(batch)
+
+    def fitted(at_a_time: int) -> Tensor:
+        return tf.map_fn(
+            lambda each: fit_to_square(_decoded_as(*each), size_px, fit),
+            (found.kind, batch, found.orientation, found.end, found.clear),
+            fn_output_signature=tf.TensorSpec([size_px, size_px, 3], tf.float32),
+            parallel_iterations=at_a_time,
+        )
+
+    return tf.cond(tf.reduce_sum(found.memory) <= header.MOST_MEMORY, lambda: fitted(10), lambda: fitted(1))
+
+
+def _asserted(found: Header) -> list[Tensor]:
+    """What has to run before a decoder may see the file, or the files: none of them is refused."""
+    reason = tf.gather(tf.constant(REFUSALS), tf.reduce_max(found.refusal))
+    refused = tf.debugging.Assert(tf.reduce_all(found.refusal == 0), [reason])
+    return [] if refused is None else [refused]
+
+
+def _decoded_as(
+    kind: Tensor, data: Tensor, orientation: Tensor, end: Tensor | None = None, clear: Tensor | None = None
+) -> Tensor:
+    """Decode what is known to be of a kind. ``end``, ``clear``: as in ``Header``, read where needed if None."""
+
+    def known() -> tuple[Tensor, Tensor]:
+        return (end, clear) if end is not None else read_header(data)[-2:]
+
+    def png() -> Tensor:
+        # Four channels only where there are four: for those that lack alpha TensorFlow makes up a wrong one in PNGs
+        # below 8 bits, and they would cost memory.
+        return tf.cond(
+            known()[1] > 0,
+            lambda: _over_white(tf.io.decode_png(data, channels=4)),
+            lambda: tf.io.decode_png(data, channels=3),
+        )
+
+    def gif() -> Tensor:
+        # TensorFlow unpacks every picture of an animation before it takes the first.
+        first = tf.strings.join([_up_to(data, known()[0]), ";"])
+        return tf.io.decode_image(first, channels=3, expand_animations=False)
+
+    def bmp() -> Tensor:
+        # TensorFlow wants a file that ends with its last row.
+        return tf.io.decode_bmp(_up_to(data, known()[0]), channels=0)[..., :3]
+
+    branches = dict(zip(SERVED_FORMATS, (lambda: _jpeg(data), png, gif, bmp, lambda: _webp(data)), strict=True))
+    pixels = tf.switch_case(tf.cast(kind, tf.int32), list(branches.values()))
     pixels.set_shape([None, None, 3])
     return upright(pixels, orientation)
 
@@ -134,23 +236,8 @@ def _jpeg(data: Tensor) -> Tensor:
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
-def _png(data: Tensor) -> Tensor:
-    # Grey of 1, 2 or 4 bits has no alpha here (read_header refuses the rare file that has), and TensorFlow
-    # fills the missing alpha with the grey's own largest value instead of 255.
-    shallow_grey = tf.strings.regex_full_match(tf.strings.substr(data, 24, 2), r"[\x01\x02\x04]\x00")
-    return tf.cond(
-        shallow_grey,
-        lambda: tf.io.decode_png(data, channels=3),
-        lambda: _over_white(tf.io.decode_png(data, channels=4)),
-    )
-
-
-def _gif(data: Tensor) -> Tensor:
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
-
-
-def _bmp(data: Tensor) -> Tensor:
-    return tf.io.decode_bmp(data, channels=0)[..., :3]
+def _up_to(data: Tensor, end: Tensor) -> Tensor:
+    return tf.strings.substr(data, tf.constant(0, tf.int64), end)
 
 
 def _webp(data: Tensor) -> Tensor:
@@ -161,6 +248,19 @@ def _webp(data: Tensor) -> Tensor:
 
 
 def _over_white(rgba: Tensor) -> Tensor:
-    wide = tf.cast(rgba, tf.int32)
-    colour, alpha = wide[..., :3], wide[..., 3:]
-    return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    """Lay uint8 ``[H, W, 4]`` over white, in whole numbers so that every runtime agrees, some rows at a time."""
+    shape = tf.shape(rgba)
+    rows = tf.maximum(_BLOCK_PIXELS // tf.maximum(shape[1], 1), 1)
+    count = (shape[0] + rows - 1) // rows
+
+    def lay(index: Tensor, laid: Any) -> tuple[Tensor, Any]:
+        wide = tf.cast(rgba[index * rows : (index + 1) * rows], tf.int32)
+        colour, alpha = wide[..., :3], wide[..., 3:]
+        return index + 1, laid.write(index, tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8))
+
+    def all_rows() -> Tensor:
+        blocks = tf.TensorArray(tf.uint8, count, element_shape=[None, None, 3], infer_shape=False)
+        start = (tf.constant(0), blocks)
+        return tf.while_loop(lambda index, _: index < count, lay, start, parallel_iterations=1)[1].concat()
+
+    return tf.cond(tf.reduce_min(rgba[..., 3]) == 255, lambda: rgba[..., :3], all_rows)

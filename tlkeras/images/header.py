@@ -1,203 +1,394 @@
-"""What a served graph must know of a file before it decodes it, read from the bytes by TensorFlow operations.
+"""The one reading of a file's header: which format it is, how it lies, what it costs, and why no graph serves it.
 
-TensorFlow's decoders ignore EXIF and make something of files that Pillow reads otherwise. So the header is
-walked here: JPEG segments (ITU T.81 annex B), PNG chunks (W3C PNG 3rd edition), RIFF chunks of WebP (RFC 9649),
-and the first directory of the EXIF block (TIFF 6.0, CIPA DC-008).
+It is written once, in arithmetic that Python's integers and TensorFlow's int64 tensors share, over a reader of bytes
+(``Bytes`` here, ``tlkeras.images.graph.GraphBytes`` for tensors): what Python says of a file is what a served graph
+finds in it. Walked are JPEG segments (ITU T.81 annex B), PNG chunks (W3C PNG 3rd edition), the blocks of a GIF's first
+picture (GIF89a), RIFF chunks of WebP (RFC 9649) and the first directory of an EXIF block (TIFF 6.0, CIPA DC-008), each
+in a bounded number of steps. Where TensorFlow's decoders and Pillow make different pixels of a file that is not as its
+format asks, the header is refused: Python may answer and says that no graph does.
+
+Orientation is EXIF's alone, as in browsers: the first tag in the first directory of the first block. XMP is not read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow as tf
+import numpy as np
 
-from tlkeras.images.decode import ANIMATED_WEBP, CMYK, PACKED_BMP, SHALLOW_KEYED_GREY, Limits
-from tlkeras.images.orientation import EXIF_TAG
+# What a graph in TF Serving can decode; the rest goes through Pillow in Python and is refused there.
+SERVED_FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
+# An image larger than this is refused wherever it would be decoded, and so is one that needs more bytes on the way.
+MOST_PIXELS = 120_000_000
+MOST_MEMORY = 2**30
+# A file of the largest size has fewer parts, written by any common encoder (PNG: chunks of 8 KB; JPEG: 64 KB).
+MOST_SEGMENTS = 2_000
+MOST_CHUNKS = 17_000
+MOST_TAGS = 500
 
-Tensor = Any
+# Orientation (EXIF 2.3, tag 0x0112) -> (swap rows and columns, then flip top-bottom, then flip left-right).
+STEPS: dict[int, tuple[bool, bool, bool]] = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+EXIF_TAG = 0x0112
+
+# Why a graph refuses a file; a header holds the place of its reason in REFUSALS.
+_OK, _NONE, _LARGE, _JPEG, _CMYK, _PNG, _KEYED, _GIF, _BMP, _WEBP, _ANIMATED, _PARTS = range(12)
+REFUSALS = (
+    "",
+    "not a JPEG, PNG, GIF, BMP or WebP image",
+    f"an image may have at most {MOST_PIXELS:,} pixels and need at most {MOST_MEMORY // 2**20:,} MiB to be decoded",
+    "only whole baseline and progressive JPEG of 8 bits can be decoded inside a served graph",
+    "CMYK JPEG is refused inside a served graph",
+    "a PNG whose chunks are not as the format asks is refused inside a served graph",
+    "a PNG of 16 bits or of grey below 8 bits with a transparent shade is refused inside a served graph",
+    "a GIF whose first picture does not fill its screen is refused inside a served graph",
+    "only whole uncompressed 24-bit and 32-bit BMP can be decoded inside a served graph",
+    "a WebP whose chunks are not as the format asks is refused inside a served graph",
+    "animated WebP is refused inside a served graph",
+    "the file has more parts than are walked through inside a served graph",
+)
+TOO_LARGE = _LARGE
+_FAR = 2**24
+
+Number = Any  # an int, or an int64 scalar tensor; a condition is a bool, or a bool tensor
 
 
 class Header(NamedTuple):
-    """Three scalars: format (string), EXIF orientation (int32, 1..8), and why the file is refused (string or "")."""
+    """Whole numbers (int, or int64 scalar tensors).
 
-    format: Tensor
-    orientation: Tensor
-    refusal: Tensor
+    kind: place in ``SERVED_FORMATS``, -1 for none of them. orientation: EXIF, 1..8. refusal: place in ``REFUSALS``,
+    0 when a graph decodes it. pixels: width times height. memory: bytes that decoding it may take, in Python or in a
+    graph, the pixels' own included. end: where the file can be cut with nothing lost of its first picture.
+    clear: 1 where some of a PNG's pixels may be transparent.
+    """
 
-
-def format_of(data: Tensor) -> Tensor:
-    """The format that the first bytes of a scalar string tell: ``jpeg png gif bmp webp``, or ``""``."""
-
-    def starts(magic: bytes, at: int = 0) -> Tensor:
-        return tf.equal(_substr(data, at, len(magic)), magic)
-
-    named = [
-        ("jpeg", starts(b"\xff\xd8\xff")),
-        ("png", starts(b"\x89PNG\r\n\x1a\n")),
-        ("gif", starts(b"GIF87a") | starts(b"GIF89a")),
-        ("bmp", starts(b"BM") & starts(bytes(4), 6)),
-        ("webp", starts(b"RIFF") & starts(b"WEBP", 8)),
-    ]
-    found = tf.constant("")
-    for name, matches in named:
-        found = tf.where(matches, name, found)
-    return found
+    kind: Number
+    orientation: Number
+    refusal: Number
+    pixels: Number
+    memory: Number
+    end: Number
+    clear: Number
 
 
-def read_header(data: Tensor, limits: Limits = Limits()) -> Header:
-    """Read the header of one image file, a scalar string tensor; never fails, whatever the bytes are."""
-    kind = format_of(data)
-    # The end is padded so that a field beyond a truncated header reads as zeros.
-    raw = tf.concat([tf.io.decode_raw(data, tf.uint8), tf.zeros([64], tf.uint8)], axis=0)
-    readers = {"": _nothing, "jpeg": _jpeg, "png": _png, "gif": _gif, "bmp": _bmp, "webp": _webp}
-    index = tf.argmax(tf.equal(kind, tf.constant(list(readers))), output_type=tf.int32)
-    exif_at, pixels, refusal = tf.switch_case(index, [lambda reader=reader: reader(raw) for reader in readers.values()])
-    orientation = tf.cond(exif_at > 0, lambda: _exif_orientation(raw, exif_at), lambda: tf.constant(1))
-    refusal = tf.where(
-        pixels > float(limits.max_pixels), f"an image may have at most {limits.max_pixels:,} pixels", refusal
+class Bytes:
+    """Bytes as the walks read them. Beyond the end there are zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def number(self, at: int, size: int, little: bool = False) -> int:
+        """The unsigned number of 1, 2 or 4 bytes at a place."""
+        field = self.data[at : at + size].ljust(size, b"\0")
+        return int.from_bytes(field, "little" if little else "big")
+
+    def letters(self, at: int) -> bool:
+        """Whether the four bytes at a place are ASCII letters, as the name of a PNG chunk."""
+        name = self.data[at : at + 4]
+        return len(name) == 4 and name.isalpha()
+
+    def where(self, condition: bool, chosen: int, otherwise: int) -> int:
+        """One number or the other; both have been worked out."""
+        return chosen if condition else otherwise
+
+    def choose(self, index: int, branches: Sequence[Callable[[], tuple[int, ...]]]) -> tuple[int, ...]:
+        """The numbers that one of the functions gives."""
+        return branches[index]()
+
+    def walk(self, more: Callable, step: Callable, start: tuple[int, ...], most: int) -> tuple[int, ...]:
+        """Step from ``start`` while there is more, at most ``most`` times."""
+        state = start
+        for _ in range(most):
+            if not more(*state):
+                break
+            state = step(*state)
+        return state
+
+
+def kind_of(file: Any) -> Number:
+    """The format that the first bytes tell: a place in ``SERVED_FORMATS``, or -1."""
+    number, where = file.number, file.where
+    first, fourth, eighth = number(0, 4), number(4, 4), number(8, 4)
+    kind = where(first // 256 == 0xFFD8FF, 0, -1)
+    kind = where((first == 0x89504E47) & (fourth == 0x0D0A1A0A), 1, kind)
+    kind = where((first == 0x47494638) & ((fourth // 65536 == 0x3761) | (fourth // 65536 == 0x3961)), 2, kind)
+    # The reserved words of a BITMAPFILEHEADER tell a bitmap from a text that starts with "BM".
+    kind = where((first // 65536 == 0x424D) & (number(6, 4) == 0), 3, kind)
+    return where((first == 0x52494646) & (eighth == 0x57454250), 4, kind)
+
+
+def read_header(file: Any) -> Header:
+    """Read the header of one image file. ``file``: ``Bytes`` or its twin of tensors. Never fails, whatever they are."""
+    where, kind = file.where, kind_of(file)
+    readers = (_nothing, _jpeg, _png, _gif, _bmp, _webp)
+    found = file.choose(kind + 1, [lambda read=read: read(file) for read in readers])
+    exif_at, pixels, per_pixel, refusal, end, clear = found
+    (orientation,) = file.choose(
+        where(exif_at > 0, 1, 0), [lambda: _constant(file, 1), lambda: (exif_orientation(file, exif_at),)]
     )
-    return Header(kind, orientation, refusal)
+    memory = pixels * per_pixel
+    refusal = where((pixels > MOST_PIXELS) | (memory > MOST_MEMORY), _LARGE, refusal)
+    return Header(kind, orientation, refusal, pixels, memory, end, clear)
 
 
-def _substr(data: Tensor, start: int, length: int) -> Tensor:
-    """tf.strings.substr that gives "" instead of failing where the string is too short."""
-    padded = tf.strings.join([tf.strings.substr(data, 0, start + length), "\0" * (start + length)])
-    return tf.strings.substr(padded, start, length)
+def exif_orientation(file: Any, at: Number) -> Number:
+    """The orientation (1..8) that a TIFF header at a place of a file leads to; 1 where there is none."""
+    number, where = file.number, file.where
+    little = number(at, 2) == 0x4949
+    known = (little | (number(at, 2) == 0x4D4D)) & (number(at + 2, 2, little) == 42)
+    offset = number(at + 4, 4, little)
+    directory = at + offset
+    count = where(known & (offset >= 8), number(directory, 2, little), 0)
 
+    def more(entry: Number, found: Number) -> Number:
+        return (entry < count) & (found < 0) & (directory + 14 + 12 * entry <= file.size)
 
-def _number(raw: Tensor, at: Tensor | int, size: int, little: Tensor | bool = False) -> Tensor:
-    """An unsigned number of ``size`` bytes as int32 (clamped where it would not fit), 0 beyond the end."""
-    at = tf.convert_to_tensor(at)
-    end = tf.shape(raw)[0]
-    at = tf.where((at < 0) | (at > end - size), end - size, at)
-    digits = tf.cast(raw[at : at + size], tf.int64)
-    digits = tf.where(little, tf.reverse(digits, [0]), digits)
-    value = tf.reduce_sum(digits * tf.constant([256 ** (size - 1 - i) for i in range(size)], tf.int64))
-    return tf.cast(tf.minimum(value, 2**31 - 1), tf.int32)
-
-
-def _area(width: Tensor, height: Tensor) -> Tensor:
-    return tf.cast(width, tf.float32) * tf.cast(height, tf.float32)
-
-
-_NONE = "not a JPEG, PNG, GIF, BMP or WebP image"
-_Read = tuple[Tensor, Tensor, Tensor]  # where the EXIF block's TIFF header begins (0: none), pixels, refusal
-
-
-def _nothing(raw: Tensor) -> _Read:
-    del raw
-    return tf.constant(0), tf.constant(0.0), tf.constant(_NONE)
-
-
-def _jpeg(raw: Tensor) -> _Read:
-    end = tf.shape(raw)[0] - 64
-
-    def more(at: Tensor, *_: Tensor) -> Tensor:
-        # Up to the entropy-coded data (SOS) or the end mark, as long as every segment begins with 0xFF.
-        marker = _number(raw, at + 1, 1)
-        return (at + 4 <= end) & tf.equal(_number(raw, at, 1), 0xFF) & (marker != 0xDA) & (marker != 0xD9)
-
-    def step(at: Tensor, exif_at: Tensor, pixels: Tensor, components: Tensor) -> tuple[Tensor, ...]:
-        marker, length = _number(raw, at + 1, 1), _number(raw, at + 2, 2)
-        # Start of frame: 0xC0..0xCF but for the Huffman (C4), extension (C8) and arithmetic (CC) tables.
-        frame = (marker >= 0xC0) & (marker <= 0xCF) & (marker != 0xC4) & (marker != 0xC8) & (marker != 0xCC)
-        height, width = _number(raw, at + 5, 2), _number(raw, at + 7, 2)
-        pixels = tf.where(frame, _area(width, height), pixels)
-        components = tf.where(frame, _number(raw, at + 9, 1), components)
-        # "Exif\0\0" in an APP1 segment; the first such block counts.
-        exif = tf.equal(marker, 0xE1) & tf.equal(_number(raw, at + 4, 4), 0x45786966) & tf.equal(exif_at, 0)
-        exif_at = tf.where(exif, at + 10, exif_at)
-        fill = tf.equal(marker, 0xFF)
-        return at + tf.where(fill, 1, 2 + length), exif_at, pixels, components
-
-    start = (tf.constant(2), tf.constant(0), tf.constant(0.0), tf.constant(3))
-    _, exif_at, pixels, components = tf.while_loop(more, step, start)
-    return (
-        exif_at,
-        pixels,
-        tf.where(tf.equal(components, 4), CMYK, ""),
-    )
-
-
-def _png(raw: Tensor) -> _Read:
-    end = tf.shape(raw)[0] - 64
-
-    def more(at: Tensor, *_: Tensor) -> Tensor:
-        return (at + 12 <= end) & (at > 0)
-
-    def step(at: Tensor, exif_at: Tensor, keyed: Tensor) -> tuple[Tensor, ...]:
-        length, kind = _number(raw, at, 4), _number(raw, at + 4, 4)
-        exif_at = tf.where(tf.equal(kind, 0x65584966) & tf.equal(exif_at, 0), at + 8, exif_at)  # "eXIf"
-        keyed |= tf.equal(kind, 0x74524E53)  # "tRNS"
-        # A length that runs past the file would overflow; it ends the walk.
-        return tf.where(length > end, -1, at + 12 + tf.minimum(length, end)), exif_at, keyed
-
-    _, exif_at, keyed = tf.while_loop(more, step, (tf.constant(8), tf.constant(0), tf.constant(False)))
-    shallow_grey = (_number(raw, 24, 1) < 8) & tf.equal(_number(raw, 25, 1), 0)
-    refusal = tf.where(shallow_grey & keyed, SHALLOW_KEYED_GREY, "")
-    return exif_at, _area(_number(raw, 16, 4), _number(raw, 20, 4)), refusal
-
-
-def _gif(raw: Tensor) -> _Read:
-    return tf.constant(0), _area(_number(raw, 6, 2, True), _number(raw, 8, 2, True)), tf.constant("")
-
-
-def _bmp(raw: Tensor) -> _Read:
-    bits, compression = _number(raw, 28, 2, True), _number(raw, 30, 4, True)
-    plain = (tf.equal(bits, 24) | tf.equal(bits, 32)) & tf.equal(compression, 0) & (_number(raw, 14, 4, True) >= 40)
-    refusal = tf.where(plain, "", PACKED_BMP)
-    return tf.constant(0), _area(_number(raw, 18, 4, True), _number(raw, 22, 4, True)), refusal
-
-
-def _webp(raw: Tensor) -> _Read:
-    end = tf.shape(raw)[0] - 64
-    first = _number(raw, 12, 4)
-    extended = tf.equal(first, 0x56503858)  # "VP8X": the only layout that can hold EXIF
-
-    def more(at: Tensor, exif_at: Tensor) -> Tensor:
-        return (at + 8 <= end) & (at > 0) & tf.equal(exif_at, 0)
-
-    def step(at: Tensor, exif_at: Tensor) -> tuple[Tensor, Tensor]:
-        length = _number(raw, at + 4, 4, True)
-        exif_at = tf.where(tf.equal(_number(raw, at, 4), 0x45584946), at + 8, exif_at)  # "EXIF"
-        # Chunks are padded to an even length.
-        step_over = 8 + tf.minimum(length, end) + tf.math.floormod(length, 2)
-        return tf.where(length > end, -1, at + step_over), exif_at
-
-    walk_from = tf.where(extended, 12, -1)
-    _, exif_at = tf.while_loop(more, step, (walk_from, tf.constant(0)))
-    # Writers differ in whether the block begins with JPEG's "Exif\0\0".
-    exif_at += tf.where((exif_at > 0) & tf.equal(_number(raw, exif_at, 4), 0x45786966), 6, 0)
-    canvas = _area(_number(raw, 24, 3, True) + 1, _number(raw, 27, 3, True) + 1)
-    packed = _number(raw, 21, 4, True)
-    lossless = _area(tf.bitwise.bitwise_and(packed, 0x3FFF) + 1, tf.bitwise.bitwise_and(packed // 2**14, 0x3FFF) + 1)
-    sides = [tf.bitwise.bitwise_and(_number(raw, at, 2, True), 0x3FFF) for at in (26, 28)]
-    pixels = tf.where(extended, canvas, tf.where(tf.equal(first, 0x5650384C), lossless, _area(*sides)))
-    # TensorFlow 2.21's decoder aborts the whole process on some animations.
-    animated = extended & (tf.bitwise.bitwise_and(_number(raw, 20, 1), 0x02) > 0)
-    return exif_at, pixels, tf.where(animated, ANIMATED_WEBP, "")
-
-
-def _exif_orientation(raw: Tensor, at: Tensor) -> Tensor:
-    little = tf.equal(_number(raw, at, 2), 0x4949)
-    known = (little | tf.equal(_number(raw, at, 2), 0x4D4D)) & tf.equal(_number(raw, at + 2, 2, little), 42)
-    end = tf.shape(raw)[0]
-    offset = _number(raw, at + 4, 4, little)
-    directory = at + tf.minimum(offset, end - at)
-    count = tf.where(known & (offset >= 8), _number(raw, directory, 2, little), 0)
-
-    def more(entry: Tensor, found: Tensor) -> Tensor:
-        return (entry < count) & (directory + 2 + 12 * entry + 12 <= end) & tf.equal(found, 0)
-
-    def step(entry: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    def step(entry: Number, found: Number) -> tuple[Number, ...]:
         field = directory + 2 + 12 * entry
-        kind = _number(raw, field + 2, 2, little)
-        value = tf.where(
-            tf.equal(kind, 3),
-            _number(raw, field + 8, 2, little),
-            tf.where(tf.equal(kind, 4), _number(raw, field + 8, 4, little), 0),
-        )
-        return entry + 1, tf.where(tf.equal(_number(raw, field, 2, little), EXIF_TAG), value, found)
+        # SHORT, once: what the standard asks for. Anything else is not believed, as in browsers.
+        plain = (number(field + 2, 2, little) == 3) & (number(field + 4, 4, little) == 1)
+        value = where(plain, number(field + 8, 2, little), 1)
+        return entry + 1, where(number(field, 2, little) == EXIF_TAG, value, found)
 
-    _, found = tf.while_loop(more, step, (tf.constant(0), tf.constant(0)))
-    return tf.where((found >= 1) & (found <= 8), found, 1)
+    _, found = file.walk(more, step, _constant(file, 0, -1), MOST_TAGS)
+    return where((found >= 1) & (found <= 8), found, 1)
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as their EXIF orientation asks.
+
+    ``pixels`` is ``[H, W, C]`` of any dtype; the result is ``[H, W, C]``, or ``[W, H, C]`` for orientations
+    5 to 8. An orientation outside 1..8 means 1, as in every viewer.
+    """
+    swap, flip_rows, flip_columns = STEPS.get(orientation, STEPS[1])
+    if swap:
+        pixels = pixels.transpose(1, 0, 2)
+    if flip_rows:
+        pixels = pixels[::-1]
+    if flip_columns:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _side(file: Any, at: int) -> Number:
+    """A side of an image, of four bytes: no more than that its square still fits a tensor's number."""
+    side = file.number(at, 4)
+    return file.where(side > _FAR, _FAR, side)
+
+
+def _constant(file: Any, *values: int) -> tuple[Number, ...]:
+    return tuple(file.where(True, value, 0) for value in values)
+
+
+# Each reader gives: where the EXIF block's TIFF header begins (0: none), pixels, bytes that decoding takes for each of
+# them (as measured), the refusal, where the file can be cut, and whether pixels may be transparent.
+
+
+def _nothing(file: Any) -> tuple[Number, ...]:
+    return (*_constant(file, 0, 0, 0, _NONE), file.size, *_constant(file, 0))
+
+
+def _jpeg(file: Any) -> tuple[Number, ...]:
+    number, where = file.number, file.where
+
+    def marker(at: Number) -> Number:
+        return number(at, 2)
+
+    def more(at: Number, *_: Number) -> Number:
+        # Up to the entropy-coded data (SOS), the end mark, or what is no segment with a length.
+        found = marker(at)
+        segment = (found >= 0xFFC0) & ((found < 0xFFD0) | (found > 0xFFDA))
+        return segment & (at + 4 <= file.size) & ((found == 0xFFFF) | (number(at + 2, 2) >= 2))
+
+    def step(at: Number, exif_at: Number, frame_at: Number, frames: Number) -> tuple[Number, ...]:
+        found = marker(at)
+        # Start of frame: 0xC0..0xCF but for the Huffman (C4), extension (C8) and arithmetic (CC) tables.
+        frame = (found <= 0xFFCF) & (found != 0xFFC4) & (found != 0xFFC8) & (found != 0xFFCC)
+        exif = (found == 0xFFE1) & (number(at + 4, 4) == 0x45786966) & (number(at + 8, 2) == 0) & (exif_at == 0)
+        return (
+            # A second 0xFF fills up.
+            at + where(found == 0xFFFF, 1, 2 + number(at + 2, 2)),
+            where(exif, at + 10, exif_at),
+            where(frame, at, frame_at),
+            frames + where(frame, 1, 0),
+        )
+
+    at, exif_at, frame_at, frames = file.walk(more, step, _constant(file, 2, 0, 0, 0), MOST_SEGMENTS)
+    kind, components = marker(frame_at), number(frame_at + 9, 1)
+    whole = (marker(at) == 0xFFDA) & (frames == 1) & (number(frame_at + 4, 1) == 8)
+    plain = whole & (kind <= 0xFFC2) & ((components == 1) | (components == 3))
+    refusal = where(plain, _OK, where(whole & (components == 4), _CMYK, _JPEG))
+    refusal = where(more(at), _PARTS, refusal)
+    # A progressive file's coefficients are all held: two bytes each.
+    per_pixel = 8 + where(kind == 0xFFC2, 2 * components, 0)
+    pixels = where(frames > 0, number(frame_at + 5, 2) * number(frame_at + 7, 2), 0)
+    return exif_at, pixels, per_pixel, refusal, file.size, *_constant(file, 0)
+
+
+def _png(file: Any) -> tuple[Number, ...]:
+    number, where = file.number, file.where
+    width, height, depth, colour = _side(file, 16), _side(file, 20), number(24, 1), number(25, 1)
+    palette = colour == 3
+
+    def more(at: Number, length: Number, name: Number, *_: Number) -> Number:
+        # A chunk that the file does not hold to its end stops the walk, as the end chunk does.
+        return (name != 0x49454E44) & (at + 12 + length <= file.size)
+
+    # past: 0 before the pixels' chunks (IDAT), 1 among them, 2 after them. colours, key: the lengths of PLTE and tRNS.
+    # odd: whether anything was seen that decoders read differently.
+    def step(
+        at: Number,
+        length: Number,
+        name: Number,
+        exif_at: Number,
+        past: Number,
+        colours: Number,
+        key: Number,
+        odd: Number,
+    ) -> tuple[Number, ...]:
+        pixels, table, keys = name == 0x49444154, name == 0x504C5445, name == 0x74524E53
+        # Whoever does not know a critical chunk (first letter a capital) must give up.
+        strange = (name // 2**29) % 2 == 0
+        known = pixels | table | ((name == 0x49484452) & (at == 8))
+        fault = (file.letters(at + 4) ^ True) | (strange & (known ^ True))  # ^ True: `not`, for tensors too
+        fault = fault | (pixels & (past == 2)) | (table & ((past > 0) | (colours > 0) | (length == 0)))
+        fault = fault | (keys & ((past > 0) | (key > 0) | (length == 0) | (palette & (colours == 0))))
+        following = at + 12 + length
+        return (
+            following,
+            number(following, 4),
+            number(following + 4, 4),
+            where((name == 0x65584966) & (exif_at == 0), at + 8, exif_at),
+            where(pixels, 1, where(past > 0, 2, 0)),
+            where(table, length, colours),
+            where(keys, length, key),
+            where(fault, 1, odd),
+        )
+
+    start = *_constant(file, 8), number(8, 4), number(12, 4), *_constant(file, 0, 0, 0, 0, 0)
+    state = file.walk(more, step, start, MOST_CHUNKS)
+    at, length, name, exif_at, past, colours, key, odd = state
+    powers = (depth == 1) | (depth == 2) | (depth == 4)
+    legal = (depth == 8) | ((depth == 16) & (colour != 3)) | (powers & ((colour == 0) | (colour == 3)))
+    legal = legal & ((colour == 0) | (colour == 2) | palette | (colour == 4) | (colour == 6))
+    legal = legal & (number(8, 4) == 13) & (number(12, 4) == 0x49484452) & (number(26, 2) == 0) & (number(28, 1) <= 1)
+    # libpng's own limit of a side.
+    legal = legal & (width > 0) & (height > 0) & (width <= 1_000_000) & (height <= 1_000_000)
+    legal = legal & ((palette ^ True) | ((colours > 0) & (colours <= 768) & (colours % 3 == 0)))
+    key_length = where(palette, colours // 3, where(colour == 0, 2, where(colour == 2, 6, 0)))
+    legal = legal & (key <= key_length) & (palette | (key == 0) | (key == key_length))
+    ends = (name == 0x49454E44) & (length == 0) & (at + 12 <= file.size)
+    refusal = where(legal & ends & (past > 0) & (odd == 0), _OK, _PNG)
+    shallow = (colour == 0) & (depth < 8)
+    refusal = where((refusal == _OK) & (key > 0) & (shallow | (depth == 16)), _KEYED, refusal)
+    refusal = where(more(at, length, name), _PARTS, refusal)
+    clear = where((key > 0) | (colour == 4) | (colour == 6), 1, 0)
+    # An eXIf block may begin like one in a JPEG, though it should not.
+    exif_at = _after_prefix(file, exif_at)
+    return exif_at, width * height, where(clear == 1, 12, 8), refusal, file.size, clear
+
+
+def _gif(file: Any) -> tuple[Number, ...]:
+    number, where = file.number, file.where
+    width, height, flags = number(6, 2, True), number(8, 2, True), number(10, 1)
+
+    def table(flags: Number) -> Number:
+        """Bytes of the table of colours that the flags announce."""
+        size = 3 * 2 ** (flags % 8 + 1)
+        return where(flags // 128 % 2 == 1, size, 0)
+
+    # inside: 0 between blocks, 1 among the sub-blocks of an extension, 2 among those of the first picture, 3 behind it,
+    # 4 where no block can begin. controls: how many extensions said what is transparent.
+    def more(at: Number, inside: Number, *_: Number) -> Number:
+        return (at < file.size) & (inside < 3)
+
+    def step(at: Number, inside: Number, picture: Number, controls: Number) -> tuple[Number, ...]:
+        byte = number(at, 1)
+        between, last = inside == 0, byte == 0
+        # TensorFlow's reader loses its place in an extension without a sub-block.
+        extension, image = between & (byte == 0x21) & (number(at + 2, 1) > 0), between & (byte == 0x2C)
+        # Image descriptor: ten bytes, its own table of colours, one byte of LZW; then sub-blocks, the last one empty.
+        move = where(image, 11 + table(number(at + 9, 1)), where(extension, 2, 1 + byte))
+        after = where(last, where(inside == 2, 3, 0), inside)
+        begun = where(extension, 1, where(image, 2, 4))
+        control = extension & (number(at + 1, 1) == 0xF9)
+        return at + move, where(between, begun, after), where(image, at, picture), controls + where(control, 1, 0)
+
+    start = 13 + table(flags), *_constant(file, 0, 0, 0)
+    at, inside, picture, controls = file.walk(more, step, start, MOST_CHUNKS)
+    fills = (number(picture + 1, 4) == 0) & (number(picture + 5, 2, True) == width)
+    fills = fills & (number(picture + 7, 2, True) == height)
+    whole = (inside == 3) & (picture > 0) & (controls <= 1) & (width > 0) & (height > 0)
+    refusal = where(more(at, inside), _PARTS, where(whole & fills, _OK, _GIF))
+    end = where(inside == 3, at, file.size)
+    return *_constant(file, 0), width * height, *_constant(file, 8), refusal, end, *_constant(file, 0)
+
+
+def _bmp(file: Any) -> tuple[Number, ...]:
+    number, where = file.number, file.where
+    offset, header, bits = number(10, 4, True), number(14, 4, True), number(28, 2, True)
+    width, height = number(18, 4, True), number(22, 4, True)
+    # A negative height says that the first row is the upper one.
+    height = where(height >= 2**31, 2**32 - height, height)
+    width, height = where(width > _FAR, _FAR, width), where(height > _FAR, _FAR, height)
+    row = (width * (bits // 8) + 3) // 4 * 4
+    plain = ((bits == 24) | (bits == 32)) & (number(30, 4, True) == 0) & (number(26, 2, True) == 1)
+    plain = plain & ((header == 40) | (header == 52) | (header == 56) | (header == 108) | (header == 124))
+    plain = plain & (width > 0) & (height > 0)
+    end = offset + row * where(plain, height, 0)
+    whole = plain & (offset >= 14 + header) & (end <= file.size)
+    refusal, end = where(whole, _OK, _BMP), where(whole, end, file.size)
+    return *_constant(file, 0), width * height, *_constant(file, 8), refusal, end, *_constant(file, 0)
+
+
+def _webp(file: Any) -> tuple[Number, ...]:
+    number, where = file.number, file.where
+    first = number(12, 4)
+    extended = first == 0x56503858  # "VP8X": the only layout that can hold EXIF
+    end = number(4, 4, True) + 8
+
+    def more(at: Number, *_: Number) -> Number:
+        return (at + 8 <= end) & (at + 8 <= file.size)
+
+    def step(at: Number, exif_at: Number, pictures: Number, alphas: Number) -> tuple[Number, ...]:
+        length, name = number(at + 4, 4, True), number(at, 4)
+        return (
+            # Chunks are padded to an even length.
+            at + 8 + length + length % 2,
+            where((name == 0x45584946) & (exif_at == 0), at + 8, exif_at),
+            # A second head counts as a second picture.
+            pictures + where((name == 0x56503820) | (name == 0x5650384C) | ((name == 0x56503858) & (at > 12)), 1, 0),
+            # Behind its picture an alpha channel counts as a second one.
+            alphas + where(name == 0x414C5048, 1 + pictures, 0),
+        )
+
+    at, exif_at, pictures, alphas = file.walk(more, step, _constant(file, 12, 0, 0, 0), MOST_SEGMENTS)
+    canvas = (number(24, 4, True) % 2**24 + 1) * (number(27, 4, True) % 2**24 + 1)
+    packed = number(21, 4, True)
+    lossless = (packed % 2**14 + 1) * (packed // 2**14 % 2**14 + 1)
+    lossy = (number(26, 2, True) % 2**14) * (number(28, 2, True) % 2**14)
+    pixels = where(extended, canvas, where(first == 0x5650384C, lossless, lossy))
+    # TensorFlow 2.21's decoder aborts the whole process on some animations.
+    animated = extended & (number(20, 1) // 2 % 2 == 1)
+    whole = (at == end) & (end <= file.size) & (pictures == 1) & (alphas <= 1)
+    whole = whole & (extended | (first == 0x56503820) | (first == 0x5650384C))
+    refusal = where(animated, _ANIMATED, where(whole, _OK, _WEBP))
+    refusal = where(more(at), _PARTS, refusal)
+    exif_at = where(extended, _after_prefix(file, exif_at), 0)
+    return exif_at, pixels, *_constant(file, 20), refusal, end, *_constant(file, 0)
+
+
+def _after_prefix(file: Any, exif_at: Number) -> Number:
+    """Writers differ in whether the block of a PNG or a WebP begins with ``Exif`` and two zeros, as in a JPEG."""
+    prefixed = (exif_at > 0) & (file.number(exif_at, 4) == 0x45786966) & (file.number(exif_at + 4, 2) == 0)
+    return exif_at + file.where(prefixed, 6, 0)

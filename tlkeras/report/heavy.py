@@ -18,7 +18,7 @@ from tlkeras.data.dataset import LabelledImages, printable
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.explain.grad_cam import Explainer, blended
 from tlkeras.ideal.images import IdealConfig, ideal_images
-from tlkeras.images.png import png_bytes
+from tlkeras.images.arrays import png_bytes
 from tlkeras.progress import Reporter
 from tlkeras.report.pictures import MAX_CLASSES, MISTAKES, evenly
 from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, results
