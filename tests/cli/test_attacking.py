@@ -56,7 +56,7 @@ def test_full_size_smallest_and_tables(run_folder, photo_folder, tmp_path, capfd
     common = ["attack", str(run_folder), photo, "--full-size", "--steps", "8", "--out", str(out)]
     assert main([*common, "--smallest", "--epsilon", "64"]) == 0
     shown = capfd.readouterr()
-    assert "1 of 1 fooled" in shown.err
+    assert "1 of 1 fooled" in shown.out
     assert "yes" in shown.out
     described = json.loads((out / "attack.json").read_text())
     (row,) = described["results"]

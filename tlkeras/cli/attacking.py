@@ -9,15 +9,14 @@ import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
 from tlkeras.cli.console import (
-    JsonOption,
     NetworkArgument,
     SizeOption,
     Terminal,
     WeightsOption,
     file_stem,
-    print_json,
     print_tables,
     quiet_tensorflow,
+    write_results,
 )
 
 if TYPE_CHECKING:
@@ -81,46 +80,42 @@ def attack(
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the images; default attacks/NETWORK-NUMBER.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Change photos so little that people do not see it, and so that the network sees something else."""
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.attacks.attacker import METHODS, Attacker, make
-        from tlkeras.attacks.transfer import transfer_matrix
-        from tlkeras.data.open import image_files
-        from tlkeras.storage import new_folder
-        from tlkeras.target import load_target
+    from tlkeras.attacks.attacker import METHODS, Attacker, make
+    from tlkeras.attacks.transfer import transfer_matrix
+    from tlkeras.data.open import image_files
+    from tlkeras.storage import new_folder
+    from tlkeras.target import load_target
 
-        minimal = method in METHODS and METHODS[method].minimal
-        line.refuse(("smallest",), f"with {method}, which looks for the smallest change itself", unless=not minimal)
-        line.refuse(("smallest",), "with --transfer", unless=not transfer)
-        stop_early = False if all_steps else None
-        given = {
-            "epsilon_255": None if smallest else epsilon,
-            "steps": steps,
-            "restarts": restarts,
-            "stop_early": stop_early,
-            "seed": seed,
-        }
-        made = make(method, norm=norm, **given)
-        folder = new_folder(out, "attacks", network)
-        paths = image_files(images)
-        attacker = Attacker(load_target(network, weights=weights, size_px=size), full_size=full_size)
-        matrix = None
-        if transfer:
-            others = [Attacker(load_target(name, weights=weights), full_size=full_size) for name in transfer]
-            matrix = transfer_matrix([attacker, *others], paths, made, to=target, labels=_all(label, paths))
-            results = [matrix.results[0]]
-        else:
-            results = _attacked(attacker, paths, made, target, label, smallest, epsilon, terminal)
-        described = _describe(results, matrix, folder)
-        described["files"] = _write_attack(results, matrix, described, folder)
-    if as_json:
-        print_json(described)
+    minimal = method in METHODS and METHODS[method].minimal
+    line.refuse(("smallest",), f"with {method}, which looks for the smallest change itself", unless=not minimal)
+    line.refuse(("smallest",), "with --transfer", unless=not transfer)
+    made = make(
+        method,
+        norm=norm,
+        epsilon_255=None if smallest else epsilon,
+        steps=steps,
+        restarts=restarts,
+        stop_early=False if all_steps else None,
+        seed=seed,
+    )
+    folder = new_folder(out, "attacks", network)
+    paths = image_files(images)
+    attacker = Attacker(load_target(network, weights=weights, size_px=size), full_size=full_size)
+    matrix = None
+    if transfer:
+        others = [Attacker(load_target(name, weights=weights), full_size=full_size) for name in transfer]
+        matrix = transfer_matrix([attacker, *others], paths, made, to=target, labels=_all(label, paths))
+        results = [matrix.results[0]]
     else:
-        print_tables(_attack_tables(described))
-        terminal.say(f"{described['success']} of {described['attacked']} fooled after PNG; pictures in {folder}")
+        results = _attacked(attacker, paths, made, target, label, smallest, epsilon, line.terminal)
+    described = _describe(results, matrix, folder)
+    files = _files(results, matrix, described)
+    described["files"] = [*files, "attack.json"]
+    write_results(folder, "attack.json", described, files)
+    fooled = f"{described['success']} of {described['attacked']} fooled after PNG; pictures in {folder}"
+    line.answer(described, _attack_tables(described), fooled)
 
 
 def _all(label: str | None, paths: list[str]) -> list[str] | None:
@@ -170,9 +165,7 @@ def _describe(results: list[AttackResult], matrix: TransferMatrix | None, folder
     if matrix is not None:
         described["transfer"] = matrix.to_json()
         for place, row in enumerate(rows):
-            row["judges"] = [
-                _judgement(matrix, column, place) for column in range(1, len(matrix.networks))
-            ]  # fmt: skip
+            row["judges"] = [_judgement(matrix, column, place) for column in range(1, len(matrix.networks))]
     return {**described, "out": str(folder)}
 
 
@@ -187,12 +180,10 @@ def _judgement(matrix: TransferMatrix, column: int, place: int) -> dict[str, Any
     return said
 
 
-def _write_attack(
-    results: list[AttackResult], matrix: TransferMatrix | None, described: dict[str, Any], folder: Path
-) -> list[str]:
+def _files(results: list[AttackResult], matrix: TransferMatrix | None, described: dict[str, Any]) -> dict[str, bytes]:
+    """The pictures by their names; those of the photos are noted in ``described``."""
     from tlkeras.attacks.plots import figure_of_attack, figure_of_transfer
     from tlkeras.images.arrays import figure_bytes, png_bytes
-    from tlkeras.storage import staged_folder, write_bytes, write_json
 
     files = {}
     pixels = [one for result in results for one in result.adversarial]
@@ -203,11 +194,7 @@ def _write_attack(
         files["picture.png" if len(results) == 1 else f"picture-{number}.png"] = figure_bytes(figure_of_attack(result))
     if matrix is not None:
         files["transfer.png"] = figure_bytes(figure_of_transfer(matrix))
-    with staged_folder(folder) as staged:
-        for name, data in files.items():
-            write_bytes(staged / name, data)
-        write_json(staged / "attack.json", described)
-    return [*files, "attack.json"]
+    return files
 
 
 def _attack_tables(described: dict[str, Any]) -> list[Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, LAYOUT, CommandLine, Fields, command, listed
-from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.command import CHOOSING, CommandLine, command
+from tlkeras.cli.console import DataDirOption, write_results
+from tlkeras.cli.options import LAYOUT, Fields, listed
 from tlkeras.cli.training import train_options
 from tlkeras.training.config import TrainConfig
 
@@ -34,37 +35,30 @@ def compare(
     images: Annotated[int, typer.Option(help="How many photos are drawn at most, by class.")] = 1000,
     out: Annotated[Path | None, typer.Option(help="New folder for compare.json and compare.png.")] = None,
     data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Compare networks on your photos: accuracy, time, size; whether their features transfer; which to take."""
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.choosing.compare import CompareConfig
-        from tlkeras.choosing.compare import budget as of_budget
-        from tlkeras.choosing.compare import compare as run_comparison
-        from tlkeras.choosing.plots import figure_of_comparison
-        from tlkeras.data.open import open_dataset
+    from tlkeras.choosing.compare import CompareConfig
+    from tlkeras.choosing.compare import budget as of_budget
+    from tlkeras.choosing.compare import compare as run_comparison
+    from tlkeras.choosing.plots import figure_of_comparison
+    from tlkeras.data.open import open_dataset
+    from tlkeras.images.arrays import figure_bytes
 
-        line.refuse(("budget",), "with --backbones", unless=backbones is None)
-        options = line.values(TrainConfig)
-        layout = {name: options.pop(name) for name in LAYOUT}
-        names = of_budget(budget or "small") if backbones is None else listed("--backbones", backbones)
-        config = CompareConfig(backbones=names, images=images, **options)
-        _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=options["seed"], **layout)
-        terminal.say_all(dataset.report())
-        found = run_comparison(config, dataset, terminal)
-        described = found.to_json()
-        if out is not None:
-            _write(out, "compare", described, figure_of_comparison(found))
-    if as_json:
-        print_json(described)
-        return
-    print_tables(_comparison_tables(found))
-    print(found.recommendation.sentence)
-    print(f"Does it transfer? {found.transfer.words}")
+    line.refuse(("budget",), "with --backbones", unless=backbones is None)
+    options = line.values(TrainConfig)
+    layout = {name: options.pop(name) for name in LAYOUT}
+    names = of_budget(budget or "small") if backbones is None else listed("--backbones", backbones)
+    config = CompareConfig(backbones=names, images=images, **options)
+    _refuse_existing(out)
+    dataset = open_dataset(data, data_dir=data_dir, seed=options["seed"], **layout)
+    line.terminal.say_all(dataset.report())
+    found = run_comparison(config, dataset, line.terminal)
+    described = found.to_json()
+    words = [found.recommendation.sentence, f"Does it transfer? {found.transfer.words}"]
     if out is not None:
-        print(f"figures and plot: {out}")
+        write_results(out, "compare.json", described, {"compare.png": figure_bytes(figure_of_comparison(found))})
+        words.append(f"figures and plot: {out}")
+    line.answer(described, _comparison_tables(found), *words)
 
 
 @command(CHOOSING, Fields(TrainConfig, skip=("precision", "strict")))
@@ -75,30 +69,25 @@ def few_shot(
     draws: Annotated[int, typer.Option(help="How often the photos are drawn, for the mean and the spread.")] = 5,
     out: Annotated[Path | None, typer.Option(help="New folder for few-shot.json and few-shot.png.")] = None,
     data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure how accurate a linear head is with 1, 5, 10, 25 photos of each class, from one pass over the photos."""
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.choosing.few_shot import few_shot as run_few_shot
-        from tlkeras.choosing.plots import figure_of_few_shot
-        from tlkeras.data.open import open_dataset
+    from tlkeras.choosing.few_shot import few_shot as run_few_shot
+    from tlkeras.choosing.plots import figure_of_few_shot
+    from tlkeras.data.open import open_dataset
+    from tlkeras.images.arrays import figure_bytes
 
-        wanted = listed("--shots", shots, int)
-        config = TrainConfig(**train_options(line, data))
-        _refuse_existing(out)
-        dataset = open_dataset(data, data_dir=data_dir, seed=config.seed, **config.layout)
-        terminal.say_all(dataset.report())
-        found = run_few_shot(config, dataset, terminal, shots=wanted, draws=draws)
-        described = found.to_json()
-        if out is not None:
-            _write(out, "few-shot", described, figure_of_few_shot(found))
-    if as_json:
-        print_json(described)
-        return
-    print_tables([_few_shot_table(found)])
+    wanted = listed("--shots", shots, int)
+    config = TrainConfig(**train_options(line, data))
+    _refuse_existing(out)
+    dataset = open_dataset(data, data_dir=data_dir, seed=config.seed, **config.layout)
+    line.terminal.say_all(dataset.report())
+    found = run_few_shot(config, dataset, line.terminal, shots=wanted, draws=draws)
+    described = found.to_json()
+    words = []
     if out is not None:
-        print(f"figures and plot: {out}")
+        write_results(out, "few-shot.json", described, {"few-shot.png": figure_bytes(figure_of_few_shot(found))})
+        words.append(f"figures and plot: {out}")
+    line.answer(described, [_few_shot_table(found)], *words)
 
 
 def _refuse_existing(out: Path | None) -> None:
@@ -107,15 +96,6 @@ def _refuse_existing(out: Path | None) -> None:
 
     if out is not None:
         new_folder(out, out.parent, "")
-
-
-def _write(out: Path, stem: str, described: dict[str, Any], figure: Any) -> None:
-    from tlkeras.images.arrays import figure_bytes
-    from tlkeras.storage import staged_folder, write_bytes, write_json
-
-    with staged_folder(out) as staged:
-        write_json(staged / f"{stem}.json", described)
-        write_bytes(staged / f"{stem}.png", figure_bytes(figure))
 
 
 def _comparison_tables(found: Comparison) -> list[Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import field_option
+from tlkeras.cli.options import field_option
 from tlkeras.errors import printable
 from tlkeras.progress import Advance
 from tlkeras.training.config import TrainConfig
@@ -134,6 +134,19 @@ def _shown(cell: Any) -> Any:
     return cell
 
 
+def write_results(folder: Path, name: str, described: Any, files: dict[str, bytes]) -> None:
+    """A new folder with these files, and ``described`` as JSON in ``name``; it appears whole or not at all.
+
+    Raises: StorageError when it exists or the disk refuses.
+    """
+    from tlkeras.storage import staged_folder, write_bytes, write_json
+
+    with staged_folder(folder) as staged:
+        for file, data in files.items():
+            write_bytes(staged / file, data)
+        write_json(staged / name, described)
+
+
 def file_stem(label: str) -> str:
     """A label as the beginning of a file name: letters, digits and underscores, at most 60 of them."""
     return re.sub(r"[^\w.]+", "_", label).strip("_.")[:60] or "image"
@@ -155,7 +168,7 @@ def quiet_tensorflow() -> Iterator[None]:
         os.dup2(chatter.fileno(), 2)
         try:
             yield
-        except (TlkerasError, KeyboardInterrupt, SystemExit, BrokenPipeError):
+        except (TlkerasError, KeyboardInterrupt, SystemExit, BrokenPipeError, typer.Exit):
             raise
         except BaseException:
             chatter.seek(0)

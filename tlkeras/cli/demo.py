@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tlkeras.cli.command import USING, command
-from tlkeras.cli.console import JsonOption, Terminal, print_json, quiet_tensorflow
+from tlkeras.cli.command import USING, CommandLine, command
+from tlkeras.cli.console import quiet_tensorflow
 from tlkeras.errors import ConfigError
 
 
-@command(USING)
+@command(USING, quiet=False)
 def demo(
+    line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets others on the network in.")
@@ -28,10 +29,8 @@ def demo(
             envvar="TLKERAS_DEMO_AUTH",
         ),
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Open a page to try a classifier: classes, where it looks, and how it is fooled. Ctrl-C ends it."""
-    terminal = Terminal()
     login = _login(auth)
     with contextlib.ExitStack() as open_page:
         with quiet_tensorflow():
@@ -41,11 +40,10 @@ def demo(
             find(run)  # a wrong directory and a missing package are told at once, before TensorFlow is loaded
             gradio()
             address = open_page.enter_context(serving(run, host=host, port=port, auth=login))
-        if as_json:
-            print_json({"run": str(run), "address": address})
-        terminal.say(f"{run} is at {address} until Ctrl-C")
+        line.answer({"run": str(run), "address": address})
+        line.terminal.say(f"{run} is at {address} until Ctrl-C")
         _until_interrupted()
-    terminal.say("the page is closed")
+    line.terminal.say("the page is closed")
 
 
 def _login(auth: str | None) -> tuple[str, str] | None:

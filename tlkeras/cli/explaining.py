@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import (
-    JsonOption,
-    NetworkArgument,
-    SizeOption,
-    Terminal,
-    WeightsOption,
-    file_stem,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem
 
 if TYPE_CHECKING:
     from tlkeras.explain.feature_maps import FeatureMaps
@@ -38,26 +28,23 @@ def features(
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the pictures; default features/NAME-NUMBER.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show what the layers of a network extract from a photo, from the first block to the last."""
     line.refuse(("photo", "layer", "channels", "out"), "with --list", unless=not list_)
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.errors import ConfigError, printable
-        from tlkeras.explain.feature_maps import feature_maps
-        from tlkeras.storage import new_folder
-        from tlkeras.target import load_target
+    from tlkeras.errors import ConfigError, printable
+    from tlkeras.explain.feature_maps import feature_maps
+    from tlkeras.storage import new_folder
+    from tlkeras.target import load_target
 
-        if list_:
-            _list_layers(network, weights, size, as_json)
-            return
-        if photo is None:
-            raise ConfigError("name a photo, or give --list")
-        folder = new_folder(out, "features", photo.stem)
-        target = load_target(network, weights=weights, size_px=size)
-        found = feature_maps(target, photo, layer or ())
-        files = _write_features(found, folder, channels)
+    if list_:
+        _list_layers(line, network, weights, size)
+        return
+    if photo is None:
+        raise ConfigError("name a photo, or give --list")
+    folder = new_folder(out, "features", photo.stem)
+    target = load_target(network, weights=weights, size_px=size)
+    found = feature_maps(target, photo, layer or ())
+    files = _write_features(found, folder, channels)
     described: dict[str, Any] = {
         "network": target.name,
         "photo": printable(str(photo)),
@@ -65,15 +52,12 @@ def features(
         "out": str(folder),
         "files": files,
     }
-    if as_json:
-        print_json(described)
-        return
-    print_tables([_statistics_table(described["layers"])])
-    terminal.say(f"{len(files)} pictures in {folder}")
+    line.answer(described, [_statistics_table(described["layers"])], f"{len(files)} pictures in {folder}")
 
 
 @command(LOOKING)
 def explain(
+    line: CommandLine,
     network: NetworkArgument,
     photos: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
     class_: Annotated[
@@ -84,72 +68,62 @@ def explain(
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the pictures; default explain/NAME-NUMBER.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Show where in photos a network finds a class. Photos that cannot be read are named; exit code 1 then."""
-    terminal = Terminal()
-    problems: list[str] = []
-    with quiet_tensorflow():
-        from tlkeras.data.open import image_files
-        from tlkeras.errors import ImageError, printable
-        from tlkeras.explain.grad_cam import Explainer
-        from tlkeras.storage import new_folder, staged_folder
-        from tlkeras.target import load_target
+    from tlkeras.data.open import image_files
+    from tlkeras.errors import ImageError, printable
+    from tlkeras.explain.grad_cam import Explainer
+    from tlkeras.storage import new_folder, staged_folder
+    from tlkeras.target import load_target
 
-        paths = image_files(photos)
-        folder = new_folder(out, "explain", network)
-        target = load_target(network, weights=weights, size_px=size)
-        class_index = None if class_ is None else target.class_index(class_)
-        explainer = Explainer(target, method=method, layer=layer)
-        rows: list[dict[str, Any]] = []
-        with staged_folder(folder) as staged, terminal.step("explain") as progress:
-            for number, path in enumerate(paths, 1):
-                try:
-                    heat_map = explainer.explain(path, class_index, name=path)
-                except ImageError as error:
-                    problems.append(f"{printable(path)}: {error}")
-                else:
-                    rows.append(_write_heat_map(heat_map, target, f"{number:03d}-{file_stem(Path(path).stem)}", staged))
-                progress(number, len(paths))
-            if not rows:
-                raise ImageError("unreadable", "none of the photos can be read", received=problems[0])
+    paths = image_files(photos)
+    folder = new_folder(out, "explain", network)
+    target = load_target(network, weights=weights, size_px=size)
+    class_index = None if class_ is None else target.class_index(class_)
+    explainer = Explainer(target, method=method, layer=layer)
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    with staged_folder(folder) as staged, line.terminal.step("explain") as progress:
+        for number, path in enumerate(paths, 1):
+            try:
+                heat_map = explainer.explain(path, class_index, name=path)
+            except ImageError as error:
+                problems.append(f"{printable(path)}: {error}")
+            else:
+                rows.append(_write_heat_map(heat_map, target, f"{number:03d}-{file_stem(Path(path).stem)}", staged))
+            progress(number, len(paths))
+        if not rows:
+            raise ImageError("unreadable", "none of the photos can be read", received=problems[0])
     for problem in problems:
-        terminal.say(f"skipped: {problem}")
-    if as_json:
-        print_json(
-            {
-                "network": target.name,
-                "method": method,
-                "layer": explainer.layer,
-                "photos": rows,
-                "skipped": problems,
-                "out": str(folder),
-            }
-        )
-    else:
-        print_tables([_heat_table(rows)])
-        terminal.say(f"{len(rows)} heat maps in {folder}")
+        line.terminal.say(f"skipped: {problem}")
+    described = {
+        "network": target.name,
+        "method": method,
+        "layer": explainer.layer,
+        "photos": rows,
+        "skipped": problems,
+        "out": str(folder),
+    }
+    line.answer(described, [_heat_table(rows)], f"{len(rows)} heat maps in {folder}")
     if problems:
         raise typer.Exit(1)
 
 
-def _list_layers(network: str, weights: str, size: int | None, as_json: bool) -> None:
+def _list_layers(line: CommandLine, network: str, weights: str, size: int | None) -> None:
+    from rich.table import Table
+
     from tlkeras.backbones.layers import last_of_each_size, layer_rows
     from tlkeras.target import load_target
 
     target = load_target(network, weights=weights, size_px=size)
     default = set(last_of_each_size(target.network))
     rows = layer_rows(target.network)
-    if as_json:
-        layers = [{"layer": r.name, "kind": r.kind, "shape": list(r.shape), "default": r.name in default} for r in rows]
-        print_json({"network": target.name, "layers": layers})
-        return
-    from rich.table import Table
+    layers = [{"layer": r.name, "kind": r.kind, "shape": list(r.shape), "default": r.name in default} for r in rows]
 
     table = Table("layer", "kind", "height × width × channels", "shown by default", box=None, pad_edge=False)
     for row in rows:
         table.add_row(row.name, row.kind, " × ".join(map(str, row.shape)), "yes" if row.name in default else "")
-    print_tables([table])
+    line.answer({"network": target.name, "layers": layers}, [table])
 
 
 def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str]:

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import (
-    JsonOption,
-    NetworkArgument,
-    SizeOption,
-    Terminal,
-    WeightsOption,
-    file_stem,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem, write_results
 
 if TYPE_CHECKING:
     from tlkeras.ideal.images import IdealImages
@@ -47,41 +37,36 @@ def ideal(
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the images; default ideal/NETWORK-NUMBER.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Make the images that a network sees most clearly as a class, from noise, and save how they came to be."""
     line.refuse(("channel",), "without --layer", unless=layer is not None)
     line.refuse(("judge",), "with --layer: other networks have other layers", unless=layer is None)
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.errors import ConfigError
-        from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
-        from tlkeras.storage import new_folder
-        from tlkeras.target import load_target
+    from tlkeras.errors import ConfigError
+    from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
+    from tlkeras.storage import new_folder
+    from tlkeras.target import load_target
 
-        config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
-        if bool(class_) == bool(layer):
-            raise ConfigError("give either --class or --layer", received="both" if layer else "neither")
-        folder = new_folder(out, "ideal", network)
-        target = load_target(network, weights=weights, size_px=size)
-        judges = [load_target(name, weights=weights) for name in judge or []]
-        if layer:
-            made = ideal_layer_images(target, layer, channel, config, reporter=terminal)
-        else:
-            made = ideal_images(target, class_ or (), config, reporter=terminal)
-        described = {**made.to_json(), "judges": [made.seen_by(other) for other in judges], "out": str(folder)}
-        described["files"] = _write_ideal(made, described, folder)
-    if as_json:
-        print_json(described)
+    config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
+    if bool(class_) == bool(layer):
+        raise ConfigError("give either --class or --layer", received="both" if layer else "neither")
+    folder = new_folder(out, "ideal", network)
+    target = load_target(network, weights=weights, size_px=size)
+    judges = [load_target(name, weights=weights) for name in judge or []]
+    if layer:
+        made = ideal_layer_images(target, layer, channel, config, reporter=line.terminal)
     else:
-        print_tables([_ideal_table(described)])
-        terminal.say(f"{len(made)} images, film and curve in {folder}")
+        made = ideal_images(target, class_ or (), config, reporter=line.terminal)
+    described = {**made.to_json(), "judges": [made.seen_by(other) for other in judges], "out": str(folder)}
+    files = _files(made, described)
+    described["files"] = [*files, "ideal.json"]
+    write_results(folder, "ideal.json", {**described, "values": made.values.round(5).tolist()}, files)
+    line.answer(described, [_ideal_table(described)], f"{len(made)} images, film and curve in {folder}")
 
 
-def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> list[str]:
+def _files(made: IdealImages, described: dict[str, Any]) -> dict[str, bytes]:
+    """The pictures by their names, which are noted in ``described``."""
     from tlkeras.ideal import pictures
     from tlkeras.images.arrays import figure_bytes, png_bytes
-    from tlkeras.storage import staged_folder, write_bytes, write_json
 
     numbers: dict[str, int] = {}
     files = {}
@@ -95,11 +80,7 @@ def _write_ideal(made: IdealImages, described: dict[str, Any], folder: Path) -> 
     files["film_strip.png"] = figure_bytes(pictures.film_strip(made))
     files["film.gif"] = pictures.film(made)
     files["curves.png"] = figure_bytes(pictures.curves(made))
-    with staged_folder(folder) as staged:
-        for name, data in files.items():
-            write_bytes(staged / name, data)
-        write_json(staged / "ideal.json", {**described, "values": made.values.round(5).tolist()})
-    return [*files, "ideal.json"]
+    return files
 
 
 def _ideal_table(described: dict[str, Any]) -> Any:

@@ -1,19 +1,49 @@
-"""``tlkeras backbones`` and ``tlkeras cache``."""
+"""``tlkeras audit``, ``tlkeras backbones`` and ``tlkeras cache``: what there is."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import KEEPING, command
-from tlkeras.cli.console import JsonOption, print_json, print_tables
+from tlkeras.cli.command import CHOOSING, KEEPING, CommandLine, command
+from tlkeras.cli.console import DataDirOption
+from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.errors import printable
+from tlkeras.training.config import TrainConfig
+
+
+@command(CHOOSING, Fields(TrainConfig, only=LAYOUT))
+def audit(
+    line: CommandLine,
+    data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name, or demo.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the verdict on every file here, as JSON.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 when a photo is rejected.")] = False,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Look at every file: which are good, repaired, suspicious or rejected, and why."""
+    from tlkeras.data.audit import audit as check
+    from tlkeras.data.audit import require_clean
+    from tlkeras.data.open import open_dataset
+    from tlkeras.storage import write_json
+
+    dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig))
+    line.terminal.say_all(dataset.report())
+    with line.terminal.step("audit") as progress:
+        checked = check(dataset, progress=progress)
+    if out is not None:
+        write_json(out, checked.to_json())
+    line.answer(checked.to_json(), checked.tables(), checked.summary())
+    if strict:
+        require_clean(checked)
 
 
 @command(KEEPING)
-def backbones(as_json: JsonOption = False) -> None:
+def backbones(line: CommandLine) -> None:
     """List the pretrained networks: input size, features, parameters, preprocessing, licence, what is at hand."""
+    from rich.table import Table
+
     from tlkeras.backbones import BACKBONES, locate
 
     rows: list[dict[str, Any]] = [
@@ -31,14 +61,9 @@ def backbones(as_json: JsonOption = False) -> None:
         }
         for row in BACKBONES.values()
     ]
-    if as_json:
-        print_json({"backbones": rows})
-        return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (("name", "left"), ("px", "right"), ("features", "right"), ("parameters", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table = Table("name", box=None, pad_edge=False)
+    for name in ("px", "features", "parameters"):
+        table.add_column(name, justify="right")
     for name in ("pixel range", "weights' licence", "at hand"):
         table.add_column(name)
     for row in rows:
@@ -51,39 +76,33 @@ def backbones(as_json: JsonOption = False) -> None:
             row["licence"],
             "yes" if row["weights_at_hand"] else "",
         )
-    print_tables([table])
+    line.answer({"backbones": rows}, [table])
 
 
 @command(KEEPING)
 def cache(
+    line: CommandLine,
     clear: Annotated[bool, typer.Option("--clear", help="Delete what tlkeras keeps there, and nothing else.")] = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Show what is kept to be quick the next time (features, verdicts, converted networks), or delete it."""
+    from rich.table import Table
+
     from tlkeras.features.store import stored_spaces
     from tlkeras.storage import cache_root, clear_cache, size_of
 
     root = cache_root()
     if clear:
         freed, left = clear_cache()
-        if as_json:
-            print_json({"folder": str(root), "freed_bytes": freed, "left": left})
-            return
-        print(f"freed {freed / 1e6:,.1f} MB in {root}")
+        words = [f"freed {freed / 1e6:,.1f} MB in {root}"]
         if left:
-            print(f"left, because tlkeras did not make it: {printable(', '.join(left))}")
+            words.append(f"left, because tlkeras did not make it: {printable(', '.join(left))}")
+        line.answer({"folder": str(root), "freed_bytes": freed, "left": left}, [], *words)
         return
     spaces: list[dict[str, Any]] = [{**space, "images": count, "bytes": size} for space, count, size in stored_spaces()]
     total = size_of(root) if root.exists() else 0
-    if as_json:
-        print_json({"folder": str(root), "bytes": total, "features": spaces})
-        return
-    from rich.table import Table
-
     table = Table("backbone", "px", "fit", "view", "precision", "images", "MB", box=None, pad_edge=False)
     for space in spaces:
         fields = [str(space[name]) for name in ("backbone", "size_px", "fit", "view", "precision", "images")]
         table.add_row(*fields, f"{space['bytes'] / 1e6:,.1f}")
-    if spaces:
-        print_tables([table])
-    print(f"{total / 1e6:,.1f} MB in {root}; 'tlkeras cache --clear' deletes it")
+    kept = f"{total / 1e6:,.1f} MB in {root}; 'tlkeras cache --clear' deletes it"
+    line.answer({"folder": str(root), "bytes": total, "features": spaces}, [table] if spaces else [], kept)

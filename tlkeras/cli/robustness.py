@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LAYOUT, LOOKING, CommandLine, Fields, command, listed
-from tlkeras.cli.console import (
-    DataDirOption,
-    JsonOption,
-    NetworkArgument,
-    SizeOption,
-    Terminal,
-    WeightsOption,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.command import LOOKING, CommandLine, command
+from tlkeras.cli.console import DataDirOption, NetworkArgument, SizeOption, WeightsOption, write_results
+from tlkeras.cli.options import LAYOUT, Fields, listed
 from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,45 +41,37 @@ def robustness(
     out: Annotated[
         Path | None, typer.Option(help="New folder for figures and curves; default robustness/NETWORK-NUMBER.")
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure accuracy under attacks over a sweep of budgets, and under common corruptions."""
     line.refuse(("epsilons", "norm", "steps"), "with --methods none", unless=methods != "none")
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.attacks.corruptions import CORRUPTIONS
-        from tlkeras.attacks.plots import figure_of_robustness
-        from tlkeras.attacks.robustness import RobustnessConfig
-        from tlkeras.attacks.robustness import robustness as measure
-        from tlkeras.data.open import open_dataset
-        from tlkeras.images.arrays import figure_bytes
-        from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
-        from tlkeras.target import load_target
+    from tlkeras.attacks.corruptions import CORRUPTIONS
+    from tlkeras.attacks.plots import figure_of_robustness
+    from tlkeras.attacks.robustness import RobustnessConfig
+    from tlkeras.attacks.robustness import robustness as measure
+    from tlkeras.data.open import open_dataset
+    from tlkeras.images.arrays import figure_bytes
+    from tlkeras.storage import new_folder
+    from tlkeras.target import load_target
 
-        config = RobustnessConfig(
-            methods=None if methods is None else listed("--methods", methods),
-            corruptions=tuple(CORRUPTIONS) if corruptions is None else listed("--corruptions", corruptions),
-            epsilons_255=None if epsilons is None else listed("--epsilons", epsilons, float),
-            norm=norm,
-            steps=steps,
-            images=images,
-            seed=seed,
-        )
-        folder = new_folder(out, "robustness", network)
-        dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
-        terminal.say_all(dataset.report())
-        found = measure(load_target(network, weights=weights, size_px=size), dataset, config, reporter=terminal)
-        described = {**found.to_json(), "data": data, "out": str(folder)}
-        with staged_folder(folder) as staged:
-            write_bytes(staged / "robustness.png", figure_bytes(figure_of_robustness(found)))
-            write_json(staged / "robustness.json", described)
+    config = RobustnessConfig(
+        methods=None if methods is None else listed("--methods", methods),
+        corruptions=tuple(CORRUPTIONS) if corruptions is None else listed("--corruptions", corruptions),
+        epsilons_255=None if epsilons is None else listed("--epsilons", epsilons, float),
+        norm=norm,
+        steps=steps,
+        images=images,
+        seed=seed,
+    )
+    folder = new_folder(out, "robustness", network)
+    dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
+    line.terminal.say_all(dataset.report())
+    found = measure(load_target(network, weights=weights, size_px=size), dataset, config, reporter=line.terminal)
+    described = {**found.to_json(), "data": data, "out": str(folder)}
+    pictures = {"robustness.png": figure_bytes(figure_of_robustness(found))}
+    write_results(folder, "robustness.json", described, pictures)
     for flag in found.flags:
-        terminal.say(f"warning: {flag.words}")
-    if as_json:
-        print_json(described)
-    else:
-        print_tables(_robustness_tables(found))
-        terminal.say(f"curves in {folder}")
+        line.terminal.say(f"warning: {flag.words}")
+    line.answer(described, _robustness_tables(found), f"curves in {folder}")
 
 
 def _robustness_tables(found: Robustness) -> list[Any]:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LAYOUT, TRAINING, CommandLine, Fields, command
+from tlkeras.cli.command import TRAINING, CommandLine, command
 from tlkeras.cli.console import DataDirOption, JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.training.config import TrainConfig
 
 OnOption = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LAYOUT, TRAINING, USING, CommandLine, Fields, command
+from tlkeras.cli.command import TRAINING, USING, CommandLine, command
 from tlkeras.cli.console import (
     DataDirOption,
     EngineOption,
@@ -17,6 +17,7 @@ from tlkeras.cli.console import (
     print_tables,
     quiet_tensorflow,
 )
+from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.cli.scaling import MemoryOption, holds_features, train_on_features
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
