@@ -1,5 +1,6 @@
 """``compare``, ``few-shot`` and ``train --head auto`` on the command line."""
 
+import importlib
 import json
 
 import pytest
@@ -12,7 +13,27 @@ def network(small_weights):
     return ["--size", "32", "--engine", "tensorflow"], str(small_weights)
 
 
-def test_compare_writes_figures_and_a_plot(network, photo_folder, tmp_path, capfd):
+@pytest.fixture
+def once(monkeypatch):
+    """Make a function of a module answer as it did the first time, whatever it is asked afterwards."""
+
+    def keep(place):
+        module, name = place.rsplit(".", 1)
+        function, answers = getattr(importlib.import_module(module), name), []
+
+        def answer(*arguments, **options):
+            if not answers:
+                answers.append(function(*arguments, **options))
+            return answers[0]
+
+        monkeypatch.setattr(place, answer)
+
+    return keep
+
+
+def test_compare_writes_figures_and_a_plot(network, photo_folder, tmp_path, capfd, once, monkeypatch):
+    once("tlkeras.choosing.compare.compare")
+    monkeypatch.setattr("tlkeras.choosing.measure._MIN_SECONDS", 0.05)
     options, weights = network
     out = tmp_path / "made"
     asked = ["compare", str(photo_folder), "--backbones", f"mobilenet_0.25={weights}", *options, "--out", str(out)]
@@ -28,7 +49,8 @@ def test_compare_writes_figures_and_a_plot(network, photo_folder, tmp_path, capf
     assert "Does it transfer?" in shown
 
 
-def test_few_shot_writes_figures_and_a_plot(network, photo_folder, tmp_path, capfd):
+def test_few_shot_writes_figures_and_a_plot(network, photo_folder, tmp_path, capfd, once):
+    once("tlkeras.choosing.few_shot.few_shot")
     options, weights = network
     out = tmp_path / "made"
     asked = ["few-shot", str(photo_folder), "--backbone", "mobilenet_0.25", "--weights", weights, *options]

@@ -23,9 +23,15 @@ def fit(**options):
     return fit_mlp(*rings(257, 0), *rings(100, 1), 2, **settings)
 
 
-def test_learns_what_a_linear_head_cannot():
+@pytest.fixture(scope="module")
+def trained():
+    """A network, its history and what its progress told."""
     told = []
-    model, history = fit(progress=lambda done, total: told.append((done, total)))
+    return *fit(progress=lambda done, total: told.append((done, total))), told
+
+
+def test_learns_what_a_linear_head_cannot(trained):
+    model, history, told = trained
     features, labels = rings(200, 2)
     assert np.mean(np.asarray(model(features)).argmax(axis=1) == labels) > 0.97
     assert [row["epoch"] for row in history] == list(range(1, len(history) + 1))
@@ -33,9 +39,9 @@ def test_learns_what_a_linear_head_cannot():
 
 
 def test_keeps_the_best_epoch_and_stops_early():
-    model, history = fit(epochs=200, patience=3)
+    model, history = fit(epochs=60, patience=2)
     losses = [row["log_loss"] for row in history]
-    assert len(history) == int(np.argmin(losses)) + 1 + 3 < 200
+    assert len(history) == int(np.argmin(losses)) + 1 + 2 < 60
     features, labels = rings(100, 1)
     logits = np.asarray(model(features, training=False), np.float64)
     log_loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(100), labels])
@@ -43,14 +49,14 @@ def test_keeps_the_best_epoch_and_stops_early():
 
 
 def test_same_seed_same_weights():
-    first, second, other = (fit(epochs=2, seed=seed)[0].get_weights() for seed in (4, 4, 5))
+    first, second, other = (fit(epochs=1, seed=seed)[0].get_weights() for seed in (4, 4, 5))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
 
 
-def test_is_rebuilt_from_its_config():
-    model, _ = fit(epochs=1)
+def test_is_rebuilt_from_its_config(trained):
+    model, _, _ = trained
     copy = build_head(RINGS, 2, 2)
     copy.set_weights(model.get_weights())
     features, _ = rings(20, 3)

@@ -10,10 +10,25 @@ from tests.heads.test_mlp import rings
 from tlkeras.heads import linear
 from tlkeras.heads import train as training
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json, head_named
+from tlkeras.heads.search import vote
 from tlkeras.heads.train import search_heads, train_head
 from tlkeras.progress import Silent
 
 SMALL = (HeadConfig("mlp", (64,), 0.1), HeadConfig("mlp", (96,), 0.1))
+
+
+@pytest.fixture
+def quick_mlp(monkeypatch):
+    """In place of an MLP what sees as much in a moment: the votes of neighbours. Tells what each training was given."""
+    given = []
+
+    def fit(train_X, train_y, val_X, val_y, class_count, **_):
+        given.append((len(train_y), len(val_y)))
+        return lambda features: vote(train_X, train_y, features, class_count, 9), []
+
+    monkeypatch.setattr(training, "fit_mlp", fit)
+    monkeypatch.setattr(training, "head_logits", lambda model, features: model(features))
+    return given
 
 
 def search(features, labels, classes, *, budget_s=600.0, mlps=SMALL, cut=0.2):
@@ -26,7 +41,7 @@ def search(features, labels, classes, *, budget_s=600.0, mlps=SMALL, cut=0.2):
 @pytest.fixture(scope="module")
 def curved():
     with pytest.MonkeyPatch.context() as quick:
-        quick.setattr(training, "EPOCHS", 25)
+        quick.setattr(training, "EPOCHS", 22)
         return search(*rings(1700, 0), 2, cut=0.4)
 
 
@@ -53,7 +68,7 @@ def test_everything_tried_is_told(curved):
     assert by_name["linear"]["accuracy"] < 0.7 < by_name[told["chosen"]]["accuracy"]
 
 
-def test_the_linear_head_stays_where_an_mlp_is_no_better():
+def test_the_linear_head_stays_where_an_mlp_is_no_better(quick_mlp):
     # Labels that nothing tells: whatever is tried, nothing gains more than the noise.
     features = np.random.default_rng(0).normal(size=(1300, 12)).astype(np.float32)
     found = search(features, np.arange(1300) % 3, 3, mlps=SMALL[:1])
@@ -62,11 +77,13 @@ def test_the_linear_head_stays_where_an_mlp_is_no_better():
     assert "linear" in found.reason or "simpler" in found.reason
 
 
-def test_few_images_are_judged_in_folds():
-    found = search(*rings(60, 0), 2, cut=0.8, mlps=(HeadConfig("mlp", (4,)),), budget_s=8.0)
+def test_few_images_are_judged_in_folds(quick_mlp):
+    found = search(*rings(60, 0), 2, cut=0.8, mlps=SMALL[:1])
     assert len(found.held_out_labels) == 60
-    assert {c.name: c.note for c in found.candidates}["mlp 4, dropout 0.3"] in ("", "stopped: no time left")
+    assert {c.name: c.note for c in found.candidates}["mlp 64, dropout 0.1"] == ""
     assert len(found.held_out_logits) == 60
+    # Of the 48 images outside of a fold, an eighth tells when to stop.
+    assert quick_mlp == [(42, 6)] * 5
 
 
 def test_no_time_leaves_the_linear_head_and_says_so():

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.special
 
-from tlkeras.heads.logits import fit_temperature
+from tlkeras.heads.logits import fit_temperature, log_losses
 
 FROZEN = "frozen"
 # The mean gain must be so many standard errors above zero. The fine-tuned network was chosen among several by the
@@ -79,12 +78,6 @@ def contest(frozen: np.ndarray, candidates: Mapping[str, np.ndarray], labels: np
         reason = f"fine-tuning is better on {images} validation photos ({measured}, ±{error:.4f})"
         return Contest(best, reason, entries, gain, error, images)
     return Contest(FROZEN, reason, entries, gain, error, images)
-
-
-def log_losses(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Log loss in nats of each row of logits ``[N, K]``: float64 ``[N]``."""
-    wide = np.asarray(logits, np.float64) / temperature
-    return np.asarray(scipy.special.logsumexp(wide, axis=1) - wide[np.arange(len(labels)), labels])
 
 
 def _scored(name: str, logits: np.ndarray, labels: np.ndarray) -> tuple[Entry, np.ndarray]:

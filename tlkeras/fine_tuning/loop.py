@@ -12,7 +12,6 @@ import numpy as np
 
 from tlkeras.errors import DataError, InterruptedRunError
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.contest import log_losses
 from tlkeras.fine_tuning.interruption import Interruption
 from tlkeras.fine_tuning.pick import AVERAGED, RAW, Pick
 from tlkeras.fine_tuning.schedules import ema_decay, rate_at, unfrozen_blocks
@@ -20,6 +19,7 @@ from tlkeras.fine_tuning.start import Start
 from tlkeras.fine_tuning.state import TuningState, load_weights, save_weights
 from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.logits import log_losses
 from tlkeras.heads.search import fit_path
 from tlkeras.progress import Reporter
 
