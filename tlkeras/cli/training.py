@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from tlkeras.training.run import Run
 
 _TUNING = "Fine-tuning, with --fine-tune"
+# What looking for a learning rate does without.
+_NOT_FOR_A_RATE = (
+    "fine_tune",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "ema",
+    "soup",
+    "patience",
+    "refit",
+    "save_seconds",
+    "report",
+)
 
 
 @command(
@@ -80,6 +93,7 @@ def train(
     tuning = fine_tune is not None or find_rate
     head = line.values(HeadConfig) | line.values(HeadSearch)
     kind = head.pop("kind")
+    tuned = line.values(FineTuneConfig)
     features = data is not None and holds_features(data)
     # Which options belong to what.
     for names, takes_effect, because in (
@@ -88,11 +102,13 @@ def train(
         (("budget_s",), kind == AUTO, "without --head auto"),
         (("test_fraction",), test is None, "with --test"),
         (("memory_gb",), features, "on photos"),
-        (("report",), not find_rate, "with --find-rate"),
+        (_NOT_FOR_A_RATE, not find_rate, "with --find-rate"),
+        (("momentum",), tuned.get("optimiser") == "sgd", "without --optimiser sgd"),
+        (("soup",), not tuned.get("refit"), "without --no-refit"),
     ):
         line.refuse(names, because, unless=takes_effect)
     options = train_options(line, data)
-    fine_tuning = FineTuneConfig(epochs=1 if fine_tune is None else fine_tune, **line.values(FineTuneConfig))
+    fine_tuning = FineTuneConfig(epochs=1 if fine_tune is None else fine_tune, **tuned)
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.evaluation.tables import search_tables, tables
