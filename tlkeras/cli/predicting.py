@@ -1,4 +1,4 @@
-"""``tlkeras predict``."""
+"""``tlkeras predict`` and ``tlkeras extract``: photos through a network, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import USING, CommandLine, command
-from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
-from tlkeras.cli.scaling import ActorsOption, EnvOption, OnOption, place_of, predict_to_shards
+from tlkeras.cli.command import TRAINING, USING, CommandLine, command
+from tlkeras.cli.console import DataDirOption, Terminal
+from tlkeras.cli.options import LAYOUT, Fields
+from tlkeras.training.config import TrainConfig
+
+OnOption = Annotated[
+    str | None, typer.Option("--on", help="Where to run: local, auto (a running Ray cluster) or ray://HOST:10001.")
+]
+ActorsOption = Annotated[
+    int | None, typer.Option("--actors", help="Workers on the cluster, one core each; by default all cores.")
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option("--env", help="Environment variable to pass on to the workers (AWS_ENDPOINT_URL …); repeatable."),
+]
+
+# What of training decides about features.
+_RECIPE = ("backbone", "weights", "size_px", "fit", "engine", "precision", "seed")
 
 
 @command(USING)
@@ -24,34 +39,100 @@ def predict(
     actors: ActorsOption = None,
     env: EnvOption = None,
     top: Annotated[int, typer.Option(help="How many classes to list for each photo.", min=1)] = 3,
-    as_json: JsonOption = False,
 ) -> None:
     """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
     line.refuse(("actors", "env"), "without --on", unless=on is not None)
     line.refuse(("top",), "with --to", unless=to is None)
     if on is not None or to is not None:
-        predict_to_shards(run, images, to, place_of(on, actors, env), as_json)
+        _predict_to_shards(line, run, images, to, place_of(on, actors, env))
         return
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.data.dataset import found_json
-        from tlkeras.data.open import open_photos
-        from tlkeras.trained import TrainedClassifier, find
+    from tlkeras.data.dataset import found_json
+    from tlkeras.data.open import open_photos
+    from tlkeras.trained import TrainedClassifier, find
 
-        find(run)  # a wrong directory is told at once, before TensorFlow is loaded
-        photos = open_photos(images)
-        terminal.say_all(photos.report())
-        classifier = TrainedClassifier.load(run)
-        answers, problems = _answers(classifier, photos.paths, top, terminal)
+    find(run)  # a wrong directory is told at once, before TensorFlow is loaded
+    photos = open_photos(images)
+    line.terminal.say_all(photos.report())
+    classifier = TrainedClassifier.load(run)
+    answers, problems = _answers(classifier, photos.paths, top, line.terminal)
     for problem in problems:
-        terminal.say(f"skipped: {problem}")
-    if as_json:
-        found = found_json(len(photos.paths), photos.left_out)
-        print_json({"predictions": answers, "skipped": problems, **found})
-    else:
-        print_tables([_table(answers)])
+        line.terminal.say(f"skipped: {problem}")
+    found = found_json(len(photos.paths), photos.left_out)
+    line.answer({"predictions": answers, "skipped": problems, **found}, [_table(answers)])
     if problems:
         raise typer.Exit(1)
+
+
+@command(TRAINING, Fields(TrainConfig, only=(*_RECIPE, *LAYOUT)))
+def extract(
+    line: CommandLine,
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder, list (CSV, Parquet), Parquet with images, TFRecords, TFDS name; local, s3://, gs:// …"
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="Folder of the shards, local or s3://, gs:// …")],
+    on: OnOption = None,
+    actors: ActorsOption = None,
+    env: EnvOption = None,
+    rows: Annotated[int, typer.Option(help="Images in a shard: what a killed worker loses at most.")] = 2048,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Push every image through a frozen backbone once, into Parquet shards; goes on where it was interrupted."""
+    options = line.values(TrainConfig)
+    line.refuse(("seed",), "without --weights none", unless=options["weights"] == "none")
+    place = place_of(on, actors, env)
+    from tlkeras.features.bulk import extract_to
+
+    bulk = extract_to(data, to, **options, place=place, rows_a_shard=rows, data_dir=data_dir, reporter=line.terminal)
+    _show(line, bulk, f"next: tlkeras train {to}")
+
+
+def _predict_to_shards(line: CommandLine, run: Path, images: list[str], to: str | None, place: Any) -> None:
+    """``--on`` or ``--to``; ends with exit code 1 when some image could not be read."""
+    from tlkeras.data.open import open_photos
+    from tlkeras.errors import ConfigError
+    from tlkeras.features.bulk import predict_to
+    from tlkeras.trained import TrainedClassifier, find
+
+    if to is None:
+        raise ConfigError("--on writes shards: say where", next_step="Add --to FOLDER.")
+    find(run)
+    # One name may be anything that holds images; several are files, folders and patterns of this disk.
+    photos = None if len(images) == 1 else open_photos(images)
+    line.terminal.say_all(photos.report() if photos else [])
+    data = photos.paths if photos else images[0]
+    bulk = predict_to(TrainedClassifier.load(run), data, to, place=place, reporter=line.terminal)
+    _show(line, bulk)
+    if bulk.rejected:
+        raise typer.Exit(1)
+
+
+def place_of(on: str | None, actors: int | None, env: list[str] | None) -> Any:
+    """The place that the options name.
+
+    Raises: ConfigError, ClusterError: at once, before anything heavy is loaded.
+    """
+    from tlkeras.cluster import LOCAL, Place, check_address
+
+    place = Place(on or LOCAL, actors, tuple(env or ()))
+    check_address(place.on)
+    return place
+
+
+def _show(line: CommandLine, bulk: Any, *words: str) -> None:
+    from rich.table import Table
+
+    if bulk.rejected:
+        line.terminal.say(f"{bulk.rejected:,} of {bulk.images:,} images rejected; their rows say why")
+    table = Table("worker", "images", "images/s", "peak memory", box=None, pad_edge=False)
+    for name, worker in bulk.workers.items():
+        rate = worker["images"] / max(worker["seconds"], 1e-9)
+        table.add_row(name, f"{worker['images']:,.0f}", f"{rate:,.1f}", f"{worker['peak_mb']:,.0f} MB")
+    written = f"{bulk.images:,} images, {bulk.computed + bulk.reused:,} shards, {bulk.seconds:.1f} s"
+    tables = [table] if bulk.workers else []
+    line.answer(bulk.to_json(), tables, f"{bulk.kind}: {bulk.to}   ({written})", *words)
 
 
 def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
