@@ -82,6 +82,19 @@ def test_the_cache_can_be_measured_and_cleared(monkeypatch, tmp_path):
     assert cache_root().name == "tlkeras"
 
 
+def test_a_cache_that_cannot_be_written_is_gone_without(monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(RuntimeWarning, match=r"file/cache' cannot be written \(no folder\).*set TLKERAS_CACHE"):
+        stand_in = cache_root()
+    write_bytes(stand_in / "x", b"1")
+    assert cache_root() == stand_in
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "other"))
+    with pytest.warns(RuntimeWarning, match="no permission to write"):
+        assert cache_root() != stand_in
+
+
 def test_clearing_takes_what_is_ours_and_leaves_what_is_not(monkeypatch, tmp_path):
     monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path))
     ours = [

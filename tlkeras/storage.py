@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 import stat
+import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +27,38 @@ MOST_JSON_DEPTH = 32
 
 
 def cache_root() -> Path:
-    """The folder for everything that can be made again: ``TLKERAS_CACHE``, else the user's cache folder."""
+    """The folder for everything that can be made again: ``TLKERAS_CACHE``, else the user's cache folder.
+
+    Where it cannot be written a temporary one stands in for it, as long as this process lives, with a warning.
+    """
     named = os.environ.get("TLKERAS_CACHE")
     if named:
-        return Path(named).expanduser()
+        return _writable(Path(named).expanduser())
     # Imported here: it costs 10 ms that most commands do not need.
     import platformdirs
 
-    return platformdirs.user_cache_path("tlkeras")
+    return _writable(platformdirs.user_cache_path("tlkeras"))
+
+
+@functools.lru_cache
+def _writable(root: Path) -> Path:
+    try:
+        above = next(path for path in (root, *root.absolute().parents) if path.exists())
+        refused = "" if above.is_dir() else "no folder"
+        refused = refused or ("" if os.access(above, os.W_OK | os.X_OK) else "no permission to write")
+    except OSError as error:
+        refused = error.strerror or str(error)
+    if not refused:
+        return root
+    stand_in = Path(tempfile.mkdtemp(prefix="tlkeras-cache-"))
+    atexit.register(shutil.rmtree, stand_in, ignore_errors=True)
+    warnings.warn(
+        f"the cache folder '{root}' cannot be written ({refused}); going on without it, nothing is kept for the next "
+        "run: set TLKERAS_CACHE to a folder that can",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return stand_in
 
 
 @contextlib.contextmanager

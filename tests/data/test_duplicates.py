@@ -6,7 +6,8 @@ from PIL import Image
 
 from tests.pictures import encode, photo
 from tlkeras.data import duplicates
-from tlkeras.data.duplicates import NEAR_BITS, dhash, informative, joined, near_pairs
+from tlkeras.data.duplicates import NEAR_BITS, informative, joined, near_pairs
+from tlkeras.data.verdicts import dhash
 from tlkeras.images.decode import decode
 
 

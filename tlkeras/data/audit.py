@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.data.copies import settle_copies
 from tlkeras.data.dataset import SPLITS, LabelledImages, found_json, plural
+from tlkeras.data.duplicates import settle_copies
 from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
 from tlkeras.errors import DataError, ImageError, printable
 from tlkeras.images.decode import Limits, read_bytes

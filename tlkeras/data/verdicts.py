@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import PIL
+from PIL import Image
 
-from tlkeras.data.duplicates import dhash
 from tlkeras.errors import ImageError, printable
 from tlkeras.images.decode import DecodedImage, Limits, decode
 from tlkeras.storage import cache_root
@@ -25,6 +25,7 @@ RECIPE = 2
 # The picture is decoded at this size or more: enough for the hash and the spread of its values.
 LOOK_PX = 64
 SMALL_PX = 32
+HASH_SIDE = 16
 UNIFORM_STD_255 = 2.0
 EXTREME_ASPECT = 8.0
 # Microscopes and scanners write 10 or 12 bits into samples of 16, whose upper 8 are all that is seen.
@@ -122,6 +123,13 @@ def content_of(image: DecodedImage) -> Content:
         dhash=dhash(image.pixels).hex(),
         doubts=tuple(doubts),
     )
+
+
+def dhash(pixels: np.ndarray) -> bytes:
+    """The 32 bytes of the difference hash of uint8 ``[H, W, 3]`` pixels."""
+    grey = Image.fromarray(pixels).convert("L")
+    small = np.asarray(grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BILINEAR), np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
 
 
 def hashes_of(contents: list[str]) -> np.ndarray:
