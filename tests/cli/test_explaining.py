@@ -23,11 +23,11 @@ def test_features_of_a_photo(run_folder, photo_folder, tmp_path, capfd):
     assert main(["features", str(run_folder), str(photo), "--out", str(tmp_path / "all"), "--json"]) == 0
     shown = read_json(capfd)
     assert [row["layer"] for row in shown["layers"]] == default
-    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(shown["files"])
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted([*shown["files"], "feature_maps.json"])
     one = ["--layer", "conv1_relu", "--channels", "4", "--out", str(tmp_path / "one")]
     assert main(["features", str(run_folder), str(photo), *one]) == 0
     assert "conv1_relu" in capfd.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["01-conv1_relu.png", "overview.png"]
+    assert sorted(path.name for path in (tmp_path / "one").glob("*.png")) == ["01-conv1_relu.png", "overview.png"]
     assert main(["features", "mobilenet_0.25", *RANDOM, "--list"]) == 0
     assert "conv_pw_13_relu" in capfd.readouterr().out
 
@@ -40,7 +40,7 @@ def test_heat_maps_of_photos(run_folder, photo_folder, tmp_path, capfd):
     assert [row["label"] for row in shown["photos"]] == ["orange"] * 3
     assert "the file is empty" in shown["skipped"][0]
     names = [name for row in shown["photos"] for name in row["files"]]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*names, "explain.json"])
     with Image.open(tmp_path / "out" / names[0]) as picture:
         assert picture.size == (48, 40)
     assert main(["explain", str(run_folder), photos[0], "--out", str(tmp_path / "again")]) == 0

@@ -73,7 +73,7 @@ def explain(
     from tlkeras.data.open import image_files
     from tlkeras.errors import ImageError, printable
     from tlkeras.explain.grad_cam import Explainer
-    from tlkeras.storage import new_folder, staged_folder
+    from tlkeras.storage import new_folder, staged_folder, write_json
     from tlkeras.target import load_target
 
     paths = image_files(photos)
@@ -94,16 +94,18 @@ def explain(
             progress(number, len(paths))
         if not rows:
             raise ImageError("unreadable", "none of the photos can be read", received=problems[0])
+        described = {
+            "network": target.name,
+            "method": method,
+            "layer": explainer.layer,
+            "photos": rows,
+            "skipped": problems,
+            "out": str(folder),
+        }
+        # By this file a folder of photos is told that the pictures beside it are ours.
+        write_json(staged / "explain.json", described)
     for problem in problems:
         line.terminal.say(f"skipped: {problem}")
-    described = {
-        "network": target.name,
-        "method": method,
-        "layer": explainer.layer,
-        "photos": rows,
-        "skipped": problems,
-        "out": str(folder),
-    }
     line.answer(described, [_heat_table(rows)], f"{len(rows)} heat maps in {folder}")
     if problems:
         raise typer.Exit(1)
@@ -129,7 +131,7 @@ def _list_layers(line: CommandLine, network: str, weights: str, size: int | None
 def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str]:
     from tlkeras.explain.feature_maps import grid, overview
     from tlkeras.images.arrays import figure_bytes
-    from tlkeras.storage import staged_folder, write_bytes
+    from tlkeras.storage import staged_folder, write_bytes, write_json
 
     files = ["overview.png"]
     with staged_folder(folder) as staged:
@@ -137,6 +139,7 @@ def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str
         for number, maps in enumerate(found.layers, 1):
             files.append(f"{number:02d}-{file_stem(maps.layer)}.png")
             write_bytes(staged / files[-1], figure_bytes(grid(maps, channels=channels)))
+        write_json(staged / "feature_maps.json", {"layers": [maps.statistics() for maps in found.layers]})
     return files
 
 
