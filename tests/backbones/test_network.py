@@ -1,3 +1,6 @@
+import dataclasses
+import warnings
+
 import h5py
 import keras
 import numpy as np
@@ -47,6 +50,19 @@ def test_application_is_found_also_inside_a_classifier(small):
 
 def network_on(model, features, inputs):
     return keras.Model(inputs, keras.layers.Dense(3)(features))
+
+
+def test_tensors_that_are_not_the_published_ones_are_told(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    row = get(SMALL)
+    (tmp_path / "models").mkdir()
+    application(small).save(tmp_path / "models" / row.weights.file_name)
+    with pytest.warns(UserWarning, match=r"_no_top\.h5 are not the published ones"):
+        build(SMALL, size_px=32)
+    ours = dataclasses.replace(row.weights, tensors=weights_sha256(small))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(dataclasses.replace(row, weights=ours), size_px=32)
 
 
 def test_application_of_another_model():
