@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.logits import fit_temperature, log_loss_and_accuracy, ranked, softmax
+from tlkeras.heads.logits import fit_temperature, log_loss_and_accuracy, ranked, softmax, temperature_warning
 
 
 def sampled(count, temperature, seed=0):
@@ -24,14 +24,31 @@ def test_finds_the_temperature_that_the_logits_were_made_with(temperature):
     [
         (np.zeros((0, 3)), np.zeros(0, int), 1.0),
         (np.zeros((4, 3)), [0, 1, 2, 0], 1.0),
-        ([[1.0, 0.0]], [0], 0.05),
+        # Two images more, half in each class: p = 2 / 3, so that 1 / T = log 2.
+        ([[1.0, 0.0]], [0], 1 / np.log(2)),
+        ([[0.3, 0.0]] * 40, [0] * 40, 0.3 / np.log(41)),
+        ([[0.3, 0.0]] * 10**6, [0] * 10**6, 0.05),
         ([[1.0, 0.0]], [1], 20.0),
         ([[1e4, 0.0], [0.0, 1e4]], [0, 0], 20.0),
     ],
-    ids=["none", "no information", "always right", "always wrong", "huge logits"],
+    ids=[
+        "none",
+        "no information",
+        "right once",
+        "right 40 times",
+        "right often",
+        "always wrong",
+        "huge logits",
+    ],
 )
 def test_few_images(logits, labels, expected):
     assert fit_temperature(np.asarray(logits), np.asarray(labels)) == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(("temperature", "words"), [(0.05, "lower bound"), (20.0, "upper bound"), (1.0, None)])
+def test_a_temperature_at_a_bound_is_told(temperature, words):
+    said = temperature_warning(temperature)
+    assert (words in said) if words else said == ""
 
 
 def test_softmax_is_stable_float32():

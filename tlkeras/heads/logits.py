@@ -10,6 +10,9 @@ import numpy as np
 from tlkeras.errors import ConfigError, DataError
 
 TEMPERATURE_RANGE: tuple[float, float] = (0.05, 20.0)
+# Images of no class that are added in thought when a temperature is fitted, as in Laplace's rule and Platt's (1999):
+# a few right answers do not prove that the next one is right too. Chosen by ``benchmarks/temperature.py``.
+_UNDECIDED_IMAGES = 2
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -51,7 +54,9 @@ def ranked(scores: np.ndarray, top: int | None = None) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature in 0.05..20 that minimises the log loss of logits [N, K] with labels int [N].
 
-    1.0 when there is nothing to fit on, or when no other temperature does better.
+    Labels are smoothed by two images more, whose labels are spread over all classes: without, any margin however small
+    would be called certain where all of a few images are right. 1.0 when there is nothing to fit on, or when no other
+    temperature does better.
 
     Raises:
         DataError: logits and labels that do not fit each other, or logits that are not finite.
@@ -62,7 +67,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if not len(labels):
         return 1.0
     wide = wide - wide.max(axis=1, keepdims=True)
-    chosen = wide[np.arange(len(labels)), labels]
+    undecided = _UNDECIDED_IMAGES / (len(labels) + _UNDECIDED_IMAGES)
+    chosen = (1 - undecided) * wide[np.arange(len(labels)), labels] + undecided * wide.mean(axis=1)
 
     def log_loss(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
@@ -74,6 +80,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     if found.fun >= log_loss(0.0):
         return 1.0
     return float(np.clip(np.exp(found.x), *TEMPERATURE_RANGE))
+
+
+def temperature_warning(temperature: float) -> str:
+    """What to say of a fitted temperature that ended at a bound; nothing otherwise."""
+    low, high = TEMPERATURE_RANGE
+    if temperature <= 1.001 * low:
+        return f"warning: the temperature ended at its lower bound, {low:g}: probabilities may be too high"
+    if temperature >= 0.999 * high:
+        return f"warning: the temperature ended at its upper bound, {high:g}: the head can hardly tell these photos"
+    return ""
 
 
 def check_scores(scores: np.ndarray, labels: np.ndarray, noun: str) -> tuple[np.ndarray, np.ndarray]:

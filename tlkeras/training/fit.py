@@ -20,7 +20,7 @@ from tlkeras.data.verdicts import Verdict
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.features.store import FeatureSpace
-from tlkeras.heads.logits import fit_temperature, softmax
+from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
 from tlkeras.heads.train import Head, train_head
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
@@ -111,6 +111,8 @@ def fit(
 
     head = fit_head(config, images, checked.groups, features.matrix, reporter)
     temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
+    if warning := temperature_warning(temperature):
+        reporter.say(warning)
     calibration = _calibration(head.held_out_logits, head.held_out_labels, temperature)
     described = ClassifierConfig(
         backbone=config.backbone,
