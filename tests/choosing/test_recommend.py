@@ -1,9 +1,9 @@
-import numpy as np
 import pytest
 
 from tests.choosing.measured import measured
-from tlkeras.choosing.recommend import paired_interval, pareto, recommend
+from tlkeras.choosing.compare import pareto, recommend
 from tlkeras.errors import DataError
+from tlkeras.evaluation.metrics import paired_interval
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,6 @@ def test_the_sentence_names_the_price():
     assert "large gets 0.5 points more" in sentence
     assert "within the noise" in sentence
     assert "9.0 times as long" in sentence
-
-
-def test_interval_is_that_of_resampled_photos():
-    rng = np.random.default_rng(0)
-    one, other = rng.random(300) < 0.8, rng.random(300) < 0.7
-    rows = rng.integers(0, 300, (4000, 300))
-    expected = np.quantile(one[rows].mean(axis=1) - other[rows].mean(axis=1), [0.025, 0.975])
-    np.testing.assert_allclose(paired_interval(one, other), expected, atol=0.012)
-    assert paired_interval(one, one) == (0.0, 0.0)
 
 
 def test_pairing_sees_what_two_intervals_do_not():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.evaluation.metrics import accuracy_interval, evaluate_probabilities
+from tlkeras.evaluation.metrics import accuracy_interval, evaluate_probabilities, paired_interval
 
 NAMES = ["cat", "dog", "fox"]
 PROBABILITIES = np.array(
@@ -84,6 +84,15 @@ def test_one_more_right_answer_never_lowers_a_bound(count):
     assert np.all((bounds[:, 0] <= shares) & (shares <= bounds[:, 1]))
     assert bounds[0, 0] == 0.0
     assert bounds[-1, 1] == 1.0
+
+
+def test_interval_is_that_of_resampled_photos():
+    rng = np.random.default_rng(0)
+    one, other = rng.random(300) < 0.8, rng.random(300) < 0.7
+    rows = rng.integers(0, 300, (4000, 300))
+    expected = np.quantile(one[rows].mean(axis=1) - other[rows].mean(axis=1), [0.025, 0.975])
+    np.testing.assert_allclose(paired_interval(one, other), expected, atol=0.012)
+    assert paired_interval(one, one) == (0.0, 0.0)
 
 
 def test_zero_probability_has_a_finite_log_loss():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from tlkeras.backbones.table import OWN_FIT
 from tlkeras.backbones.weights import PRETRAINED
 from tlkeras.choosing.measure import Measured, measure
 from tlkeras.choosing.photos import Photos, audited, stratified
-from tlkeras.choosing.recommend import Recommendation, recommend
-from tlkeras.choosing.transfer import Transfer, transfer
+from tlkeras.choosing.transferability import Transferability, transferability
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.errors import ConfigError, WeightsError, unknown
+from tlkeras.errors import ConfigError, DataError, WeightsError, unknown
+from tlkeras.evaluation.metrics import paired_interval
 from tlkeras.features.engines import ENGINES
 from tlkeras.machine import usable_cpus
 from tlkeras.progress import Reporter
@@ -115,6 +116,27 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """The network to take and the most accurate one, by name, and why in one sentence.
+
+    ``difference`` and its 95 % ``interval``: accuracy of the most accurate less that of the recommended, in -1..1,
+    over the same photos (paired bootstrap). ``front``: the networks than which none is both quicker and more
+    accurate, quickest first.
+    """
+
+    name: str
+    best: str
+    difference: float
+    interval: tuple[float, float]
+    front: tuple[str, ...]
+    sentence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "interval": list(self.interval), "front": list(self.front)}
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Networks that were measured on the same photos, in the order asked for; ``skipped`` holds name and reason.
 
@@ -128,13 +150,13 @@ class Comparison:
     threads: int
     chance: float
     measured: tuple[Measured, ...]
-    transfers: tuple[Transfer, ...]
+    transfers: tuple[Transferability, ...]
     skipped: tuple[tuple[str, str], ...]
     recommendation: Recommendation
     seconds: float
 
     @property
-    def transfer(self) -> Transfer:
+    def transfer(self) -> Transferability:
         """What is said of the data: by the features of the network that is recommended."""
         return self.transfers[[m.name for m in self.measured].index(self.recommendation.name)]
 
@@ -222,7 +244,7 @@ def compare(config: CompareConfig, dataset: LabelledImages, reporter: Reporter) 
         threads=usable_cpus(),
         chance=chance,
         measured=tuple(measured),
-        transfers=tuple(transfer(m, float(np.median(sides)), seed=config.seed) for m in measured),
+        transfers=tuple(transferability(m, float(np.median(sides)), seed=config.seed) for m in measured),
         skipped=tuple(skipped.items()),
         recommendation=recommend(measured, seed=config.seed),
         seconds=round(time.perf_counter() - began, 3),
@@ -253,3 +275,55 @@ def _measured(name: str, recipe: TrainConfig, photos: Photos, reporter: Reporter
         # Networks of a hundred megabytes would pile up.
         keras.backend.clear_session()
         gc.collect()
+
+
+def recommend(measured: Sequence[Measured], *, seed: int = 0) -> Recommendation:
+    """Recommend one of the networks, which were measured on the same photos.
+
+    Whose 95 % interval of the difference from the most accurate reaches 0 counts as equally accurate. Of those the
+    quickest at batch 1 is taken.
+
+    Raises: DataError without a network.
+    """
+    if not measured:
+        raise DataError("a recommendation needs at least one measured network", received="none")
+    best = max(measured, key=lambda m: (m.probe.accuracy, -m.ms[1]))
+    as_good = [m for m in measured if paired_interval(best.probe.right, m.probe.right, seed=seed)[0] <= 0]
+    taken = min(as_good, key=lambda m: (m.ms[1], m.parameters))
+    interval = paired_interval(best.probe.right, taken.probe.right, seed=seed)
+    difference = float(best.probe.right.mean() - taken.probe.right.mean())
+    return Recommendation(
+        name=taken.name,
+        best=best.name,
+        difference=difference,
+        interval=interval,
+        front=pareto(measured),
+        sentence=_sentence(taken, best, difference, interval, len(measured)),
+    )
+
+
+def pareto(measured: Sequence[Measured]) -> tuple[str, ...]:
+    """Names of the networks that no other beats in both time (batch 1) and accuracy, quickest first."""
+    front: list[Measured] = []
+    for m in sorted(measured, key=lambda m: (m.ms[1], -m.probe.accuracy)):
+        if not front or m.probe.accuracy > front[-1].probe.accuracy:
+            front.append(m)
+    return tuple(m.name for m in front)
+
+
+def _sentence(taken: Measured, best: Measured, difference: float, interval: tuple[float, float], networks: int) -> str:
+    low, high = taken.probe.interval
+    accuracy = f"{100 * taken.probe.accuracy:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f})"
+    what = f"{accuracy}, {taken.ms[1]:.1f} ms an image"
+    if networks == 1:
+        return f"{taken.name} is the only network that was measured: {what}."
+    if taken is best:
+        return f"Take {taken.name}: {what}; no quicker network comes within the noise of its accuracy."
+    slower = best.ms[1] / taken.ms[1]
+    if difference == 0:
+        return f"Take {taken.name}: {what}; as accurate as {best.name}, which takes {slower:.1f} times as long."
+    return (
+        f"Take {taken.name}: {what}; {best.name} gets {100 * difference:.1f} points more "
+        f"(95 %: {100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}), which is within the noise of these photos, "
+        f"and takes {slower:.1f} times as long."
+    )

@@ -11,16 +11,14 @@ import numpy as np
 
 from tlkeras import backbones
 from tlkeras.backbones.network import random_twin
-from tlkeras.choosing.distance import statistics_shift
 from tlkeras.choosing.photos import Photos
+from tlkeras.choosing.transferability import label_agreement, logme, statistics_shift
 from tlkeras.data.pipeline import ImageFile, pixel_batches
 from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError
-from tlkeras.evaluation.logme import logme
 from tlkeras.evaluation.metrics import accuracy_interval
 from tlkeras.features.engines import Run, open_engine
 from tlkeras.features.source import FeatureSource
-from tlkeras.heads.knn import label_agreement
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.search import search_linear
 from tlkeras.progress import Reporter
@@ -40,7 +38,7 @@ class Probe:
 
     ``right`` bool [M]: which of the photos that can be held out it got right; the same photos for every network.
     ``accuracy`` with ``interval`` (95 %) in 0..1, ``log_loss`` in nats.
-    ``agreement``: see ``tlkeras.heads.knn.label_agreement``.
+    ``agreement``: see ``label_agreement``.
     """
 
     right: np.ndarray

@@ -13,6 +13,7 @@ from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.heads.logits import check_scores, ranked
 
 _MISTAKES = 20
+_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,22 @@ def accuracy_interval(right: int, count: int) -> tuple[float, float]:
 
     found = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
+
+
+def paired_interval(one: np.ndarray, other: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """95 % interval, in -1..1, of the accuracy of ``one`` less that of ``other``, both bool [N] on the same photos.
+
+    Percentile bootstrap over photos. Only photos on which exactly one is right count, so a resample is two binomial
+    numbers.
+    """
+    count = len(one)
+    gains, losses = int((one & ~other).sum()), int((other & ~one).sum())
+    if not gains + losses:
+        return 0.0, 0.0
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(count, [gains / count, losses / count, 1 - (gains + losses) / count], size=_RESAMPLES)
+    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / count, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

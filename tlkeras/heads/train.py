@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits, linear_model
-from tlkeras.heads.knn import vote
 from tlkeras.heads.linear import NOT_CONVERGED, unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import fit_mlp
-from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, out_of_fold, search_linear
+from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, out_of_fold, search_linear, vote
 from tlkeras.progress import Reporter
 
 # From the quickest to the slowest; what the budget does not reach is left out at the end.

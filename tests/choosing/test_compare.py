@@ -5,10 +5,8 @@ import pytest
 from PIL import Image
 
 from tlkeras import backbones
-from tlkeras.backbones.network import random_twin
 from tlkeras.choosing import compare as comparing
 from tlkeras.choosing.compare import BUDGETS, CompareConfig, budget, compare
-from tlkeras.choosing.distance import statistics_shift
 from tlkeras.choosing.few_shot import few_shot
 from tlkeras.choosing.measure import milliseconds
 from tlkeras.choosing.plots import figure_of_comparison, figure_of_few_shot
@@ -17,11 +15,6 @@ from tlkeras.errors import ConfigError, WeightsError
 from tlkeras.images.arrays import figure_bytes
 from tlkeras.progress import Silent
 from tlkeras.training.config import TrainConfig
-
-
-@pytest.fixture(scope="module")
-def pixels():
-    return np.random.default_rng(0).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -115,25 +108,6 @@ def test_features_that_bring_nothing_are_called_so(tmp_path, small_weights):
     assert found.distance == "far"
     assert found.words.startswith("No: ")
     assert "--unfreeze all" in found.words
-
-
-def test_twin_is_random_lets_images_through_and_follows_its_seed(pixels):
-    one, same, other = (random_twin("mobilenet_0.25", pixels, seed=seed) for seed in (1, 1, 2))
-    features = one(pixels, training=False).numpy()
-    assert 0.01 < np.abs(features).max() < 1e3
-    assert features.std(axis=0).max() > 1e-3
-    np.testing.assert_array_equal(features, same(pixels, training=False).numpy())
-    assert backbones.weights_sha256(one) != backbones.weights_sha256(other)
-
-
-def test_shift_is_nothing_for_a_network_s_own_photos(pixels):
-    own = random_twin("mobilenet_0.25", pixels)
-    assert statistics_shift(own, pixels) < 0.01
-    assert statistics_shift(own, pixels * 0.2) > 0.1
-
-
-def test_shift_needs_batch_normalisation(pixels):
-    assert statistics_shift(backbones.build("vgg16", "none", size_px=32), pixels) is None
 
 
 def test_time_is_that_of_one_image():
