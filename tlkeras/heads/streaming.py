@@ -28,7 +28,7 @@ import scipy.linalg
 import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.linear import CONVERGED_NATS, STRENGTHS, LinearHead
+from tlkeras.heads.linear import CONVERGED_NATS, STRENGTHS, LinearHead, Step, descent, shortened
 from tlkeras.heads.logits import log_losses
 from tlkeras.progress import Advance
 
@@ -163,10 +163,11 @@ def fit_streaming(
     theta = axes.coefficients(start, class_count)
     here = _look(axes, rows, theta, decay)
     curve = [{"pass": 1, "objective": here.value, "step": 0.0}]
-    steps: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_REMEMBERED)
+    steps: deque[Step] = deque(maxlen=_REMEMBERED)
     length = 1.0
     while True:
-        direction = _direction(axes, here, decay, steps)
+        inverse = 1.0 / (np.append(axes.spread, 1.0)[:, None] * np.maximum(here.doubt, 1e-3) + decay)
+        direction = descent(here.gradient, steps, inverse)
         slope = float((direction * here.gradient).sum())
         if -slope < 2 * tolerance_nats or len(curve) >= passes or length < _SHORTEST_STEP:
             break
@@ -174,13 +175,11 @@ def fit_streaming(
         curve.append({"pass": len(curve) + 1, "objective": there.value, "step": length})
         progress(len(curve), passes)
         if there.value > here.value + _SUFFICIENT * length * slope + _NOISE_NATS:
-            # The minimum of the parabola through what is known, kept away from both ends.
-            curvature = 2 * (there.value - here.value - slope * length)
-            length *= float(np.clip(-slope * length / curvature, 0.1, 0.6))
+            length *= shortened(slope * length, there.value - here.value)
             continue
         change, turn = length * direction, there.gradient - here.gradient
-        if float((change * turn).sum()) > 0.0:
-            steps.append((change, turn))
+        if (curvature := float((change * turn).sum())) > 0.0:
+            steps.append((change, turn, 1.0 / curvature))
         theta, here, length = theta + change, there, 1.0
     return Streamed(axes.head(theta), curve, axes.rows, -slope / 2, -slope < 2 * tolerance_nats)
 
@@ -304,20 +303,3 @@ def _look(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Look:
     gradient[-1] = residuals / axes.rows
     value = loss / axes.rows + 0.5 * decay * float((theta[:-1] ** 2).sum())
     return _Look(value, gradient, doubt / axes.rows)
-
-
-def _direction(axes: Axes, here: _Look, decay: float, steps: deque[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Downhill by the inverse Hessian, as its diagonal and the last steps tell it (Nocedal's two loops)."""
-    diagonal = np.append(axes.spread, 1.0)[:, None] * np.maximum(here.doubt, 1e-3) + decay
-    direction = -here.gradient
-    shares = []
-    for change, turn in reversed(steps):
-        shares.append(float((change * direction).sum() / (change * turn).sum()))
-        direction -= shares[-1] * turn
-    direction /= diagonal
-    if steps:
-        change, turn = steps[-1]
-        direction *= float((change * turn).sum() / (turn * turn / diagonal).sum())
-    for (change, turn), share in zip(steps, reversed(shares), strict=True):
-        direction += (share - float((turn * direction).sum() / (change * turn).sum())) * change
-    return direction
