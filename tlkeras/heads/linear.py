@@ -36,11 +36,11 @@ TOLERANCE_NATS = 1e-9
 CONVERGED_NATS = 1e-7
 NOT_CONVERGED = "warning: the linear head stopped short of its optimum: its probabilities may be some points off"
 # Single precision logits leave this much doubt in a mean loss.
-_NOISE_NATS = 1e-8
+NOISE_NATS = 1e-8
 # Singular values below this share of the largest are rounding, not data.
 _RANK_SHARE = 1e-6
 
-# Of a step [R + 1, K], what it changed the gradient by, and one over the product of the two.
+# A step [R + 1, K], the difference of the gradients after and before it, and one over the product of both.
 Step = tuple[np.ndarray, np.ndarray, float]
 
 
@@ -230,7 +230,7 @@ class PathSolver:
                 trial = logits + np.float32(length) * change
                 loss, residual = self._loss(trial)
                 new = loss + start + length * linear + 0.5 * length**2 * square
-                if new <= objective + 1e-4 * length * slope + _NOISE_NATS:
+                if new <= objective + 1e-4 * length * slope + NOISE_NATS:
                     break
                 length *= shortened(slope * length, new - objective)
             else:
@@ -238,10 +238,10 @@ class PathSolver:
             self._theta += length * direction
             logits, objective = trial, new
             previous, gradient = gradient, self._gradient(residual, decay)
-            step, turn = length * direction, gradient - previous
-            curvature = _dot(step, turn)
+            step, difference = length * direction, gradient - previous
+            curvature = _dot(step, difference)
             if curvature > 0:
-                steps.append((step, turn, 1.0 / curvature))
+                steps.append((step, difference, 1.0 / curvature))
                 del steps[:-_MEMORY]
         return self
 
@@ -311,16 +311,16 @@ def descent(gradient: np.ndarray, steps: Sequence[Step], inverse: np.ndarray) ->
     """
     direction = -gradient
     shares = []
-    for step, turn, weight in reversed(steps):
+    for step, difference, weight in reversed(steps):
         share = weight * _dot(step, direction)
-        direction -= share * turn
+        direction -= share * difference
         shares.append(share)
     direction *= inverse
     if steps:
-        _, turn, weight = steps[-1]
-        direction /= weight * _dot(turn, turn * inverse)
-    for (step, turn, weight), share in zip(steps, reversed(shares), strict=True):
-        direction += (share - weight * _dot(turn, direction)) * step
+        _, difference, weight = steps[-1]
+        direction /= weight * _dot(difference, difference * inverse)
+    for (step, difference, weight), share in zip(steps, reversed(shares), strict=True):
+        direction += (share - weight * _dot(difference, direction)) * step
     return direction
 
 

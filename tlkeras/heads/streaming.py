@@ -28,7 +28,7 @@ import scipy.linalg
 import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.heads.linear import CONVERGED_NATS, STRENGTHS, LinearHead, Step, descent, shortened
+from tlkeras.heads.linear import CONVERGED_NATS, NOISE_NATS, STRENGTHS, LinearHead, Step, descent, shortened
 from tlkeras.heads.logits import log_losses
 from tlkeras.progress import Advance
 
@@ -41,13 +41,11 @@ _SEARCH_TOLERANCE_NATS = 1e-5
 _REMEMBERED = 4
 # Of the gain that the slope promises a step must bring this share (Armijo), or it is shortened.
 _SUFFICIENT = 1e-4
-# Single precision logits leave this much doubt in a mean loss.
-_NOISE_NATS = 1e-8
 _SHORTEST_STEP = 1e-3
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamedHead:
     """The head and how it was found.
 
     curve: for each pass ``pass`` (from 1), ``objective`` (nats an image) there and the ``step`` that led there, a share
@@ -68,7 +66,7 @@ class StreamedSearch:
 
     head: for it, fitted on train and validation. held_out_head: fitted on train alone, as the temperature needs it.
     curve: a row for each strength tried: ``strength`` (C), ``log_loss`` (nats) and ``accuracy`` (0..1) on validation,
-    ``passes``. passes: over the rows, in all. left_nats, converged: of ``head``, as in ``Streamed``.
+    ``passes``. passes: over the rows, in all. left_nats, converged: of ``head``, as in ``StreamedHead``.
     """
 
     head: LinearHead
@@ -144,7 +142,7 @@ def fit_streaming(
     passes: int = PASSES,
     tolerance_nats: float = CONVERGED_NATS,
     progress: Advance = lambda done, most: None,
-) -> Streamed:
+) -> StreamedHead:
     """Fit a linear head for C = ``strength`` on batches that are read again for every pass.
 
     ``rows`` gives batches of any size, in any order. ``start``: a head, fitted on a sample or for another strength, to
@@ -161,27 +159,27 @@ def fit_streaming(
     # The norm of the difference of two opposite columns is twice their own, as in tlkeras.heads.linear.
     decay = (2.0 if class_count == 2 else 1.0) / (strength * axes.rows)
     theta = axes.coefficients(start, class_count)
-    here = _look(axes, rows, theta, decay)
+    here = _objective(axes, rows, theta, decay)
     curve = [{"pass": 1, "objective": here.value, "step": 0.0}]
     steps: deque[Step] = deque(maxlen=_REMEMBERED)
     length = 1.0
     while True:
-        inverse = 1.0 / (np.append(axes.spread, 1.0)[:, None] * np.maximum(here.doubt, 1e-3) + decay)
+        inverse = 1.0 / (np.append(axes.spread, 1.0)[:, None] * np.maximum(here.variance, 1e-3) + decay)
         direction = descent(here.gradient, steps, inverse)
         slope = float((direction * here.gradient).sum())
         if -slope < 2 * tolerance_nats or len(curve) >= passes or length < _SHORTEST_STEP:
             break
-        there = _look(axes, rows, theta + length * direction, decay)
+        there = _objective(axes, rows, theta + length * direction, decay)
         curve.append({"pass": len(curve) + 1, "objective": there.value, "step": length})
         progress(len(curve), passes)
-        if there.value > here.value + _SUFFICIENT * length * slope + _NOISE_NATS:
+        if there.value > here.value + _SUFFICIENT * length * slope + NOISE_NATS:
             length *= shortened(slope * length, there.value - here.value)
             continue
-        change, turn = length * direction, there.gradient - here.gradient
-        if (curvature := float((change * turn).sum())) > 0.0:
-            steps.append((change, turn, 1.0 / curvature))
+        change, difference = length * direction, there.gradient - here.gradient
+        if (curvature := float((change * difference).sum())) > 0.0:
+            steps.append((change, difference, 1.0 / curvature))
         theta, here, length = theta + change, there, 1.0
-    return Streamed(axes.head(theta), curve, axes.rows, -slope / 2, -slope < 2 * tolerance_nats)
+    return StreamedHead(axes.head(theta), curve, axes.rows, -slope / 2, -slope < 2 * tolerance_nats)
 
 
 def measure(head: LinearHead, rows: Batches) -> dict[str, float]:
@@ -274,19 +272,19 @@ def principal_axes(rows: Batches, class_count: int) -> Axes:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Objective:
     """One pass's findings: the objective, its gradient [R + 1, K], and the mean of p (1 - p) for each class, [K]."""
 
     value: float
     gradient: np.ndarray
-    doubt: np.ndarray
+    variance: np.ndarray
 
 
-def _look(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Look:
+def _objective(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Objective:
     # On raw features less their mean, and taken to the axes once: rotating every row would cost D² for each.
     weights = ((axes.basis @ theta[:-1]) / axes.scale[:, None]).astype(np.float32)
     bias, centre = theta[-1].astype(np.float32), axes.mean.astype(np.float32)
-    loss, doubt = 0.0, np.zeros(theta.shape[1])
+    loss, variance = 0.0, np.zeros(theta.shape[1])
     products, residuals = np.zeros(weights.shape), np.zeros(theta.shape[1])
     for features, labels in rows():
         centred = features - centre
@@ -294,7 +292,7 @@ def _look(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Look:
         at = np.arange(len(labels))
         loss -= float(residual[at, labels].sum(dtype=np.float64))
         np.exp(residual, out=residual)
-        doubt += (residual * (1.0 - residual)).sum(axis=0, dtype=np.float64)
+        variance += (residual * (1.0 - residual)).sum(axis=0, dtype=np.float64)
         residual[at, labels] -= 1.0
         products += centred.T @ residual
         residuals += residual.sum(axis=0, dtype=np.float64)
@@ -302,4 +300,4 @@ def _look(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Look:
     gradient[:-1] = axes.basis.T @ (products / axes.scale[:, None]) / axes.rows + decay * theta[:-1]
     gradient[-1] = residuals / axes.rows
     value = loss / axes.rows + 0.5 * decay * float((theta[:-1] ** 2).sum())
-    return _Look(value, gradient, doubt / axes.rows)
+    return _Objective(value, gradient, variance / axes.rows)

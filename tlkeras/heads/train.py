@@ -169,7 +169,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Found:
+class HeadSearchResult:
     """What the search found.
 
     ``chosen``: the head to train. ``linear``: the linear head, trained. ``held_out_logits`` float32 [M, K] of the
@@ -213,7 +213,7 @@ def search_heads(
     groups: np.ndarray | None = None,
     reporter: Reporter,
     mlps: Sequence[HeadConfig] = MLPS,
-) -> Found:
+) -> HeadSearchResult:
     """Try heads on features float32 [N, D] with labels int [N] until ``budget_s`` seconds are over.
 
     ``groups`` int [train + validation] numbers images that share a fold. The linear path is always tried, so the
@@ -257,7 +257,7 @@ def search_heads(
     best, reason = _choice(tried, logits, labels[held_out])
     chosen = tried[best].config
     assert chosen is not None  # k-NN has no logits among which one is chosen
-    return Found(
+    return HeadSearchResult(
         chosen=chosen,
         linear=linear,
         held_out_logits=logits[best],
