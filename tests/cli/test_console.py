@@ -82,6 +82,17 @@ def test_what_libraries_write_is_kept_away_and_leaves_no_file(logs, capfd):
     assert list(logs.iterdir()) == []
 
 
+def test_a_killed_process_without_words_leaves_nothing(tmp_path):
+    code = """if True:
+        import os
+        from tlkeras.cli.console import quiet_tensorflow
+        with quiet_tensorflow():
+            os.kill(os.getpid(), 9)"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (-9, "", [])
+
+
 @pytest.mark.parametrize("death", ["os.abort()", "os.kill(os.getpid(), 9)"])
 def test_a_process_that_dies_inside_leaves_its_log_and_names_it(death, tmp_path):
     code = f"""if True:

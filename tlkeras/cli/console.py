@@ -181,6 +181,7 @@ def quiet_tensorflow() -> Iterator[None]:
 
 _AT_DEATH = """\
 read -r done && exec rm -f "$0"
+[ -s "$0" ] || exec rm -f "$0"
 echo 'error: the process died; what its parts wrote last is kept in' "$0" >&2
 tail -n 30 "$0" >&2
 """
