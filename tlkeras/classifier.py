@@ -228,7 +228,7 @@ def labelled(images: Any, labels: Sequence[Any] | None, folder: Path, **how: Any
         raise DataError("there must be one label for each image", received=f"{len(items)} images, {len(labels)} labels")
     names = [str(label) for label in labels]
     class_names = tuple(sorted(set(names)))
-    if len(class_names) < 2:
+    if len(class_names) < (2 if how.get("for_training", True) else 1):
         raise DataError("a classifier needs at least two classes", received=", ".join(class_names) or "no images")
     position = {name: index for index, name in enumerate(class_names)}
     return LabelledImages(

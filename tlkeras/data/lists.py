@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from sys import intern
 
 from tlkeras.data.containers import COLUMNS, parquet_pieces, parquet_rows
 from tlkeras.data.dataset import Listing, Row, plural, split_named
@@ -26,8 +28,9 @@ _FORMAT = (
 )
 _ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _SAMPLE = 200
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 
-_Cells = dict[str, str]  # of one row: path, label, split, and flags
+_Cells = tuple[int, str, str, str]  # of one row: line number, path, label, split or flag as it is written
 
 
 def read_list(name: str, *, need_labels: bool = True) -> Listing:
@@ -47,49 +50,35 @@ def read_list(name: str, *, need_labels: bool = True) -> Listing:
     """
     notes: list[str] = []
     is_parquet = name.lower().endswith(".parquet")
-    cells = [*_parquet_cells(name)] if is_parquet else _csv_cells(name, notes, need_labels)
-    labels = _labels([one["label"] for _, one in cells], notes) if cells and "label" in cells[0][1] else None
-    find = _finder(name, [one["path"] for _, one in cells], notes)
-    rows = []
-    for at, (number, one) in enumerate(cells):
-        label = "" if labels is None else labels[at]
-        if not one["path"] or (need_labels and not label):
-            raise _bad_row(name, number, f"its {'label' if one['path'] else 'path'} is empty")
+    cells = _parquet_cells(name) if is_parquet else _csv_cells(name, notes, need_labels)
+    for number, path, label, _ in cells:
+        if not path or (need_labels and not label):
+            raise _bad_row(name, number, f"its {'label' if path else 'path'} is empty")
         if label in ("nan", "NaN"):
             raise _bad_row(name, number, f"its label is '{label}', which stands for none")
-        rows.append(Row(find(one["path"]), label, _split_of(name, number, one)))
-    if not is_remote(name) and rows:
-        _count_missing(name, rows, notes)
+    labels = _class_names({label for *_, label, _ in cells}, notes)
+    find = _finder(name, [path for _, path, *_ in cells], notes)
+    rows = [Row(find(path), labels[label], split) for _, path, label, split in cells]
+    if not is_remote(name):
+        missing = [row.path for row in rows if not is_remote(row.path) and not os.path.lexists(row.path)]
+        if missing:
+            notes.append(f"warning: {plural(len(missing), 'file')} of '{name}' not there ('{printable(missing[0])}' …)")
     return Listing(PurePosixPath(name).stem, name, rows, tuple(notes))
 
 
-def _split_of(name: str, number: int, cells: _Cells) -> str:
-    for flag, split in _FLAGS.items():
-        word = cells.get(flag, "").lower()
-        if word not in (*_YES, *_NO):
-            raise _bad_row(name, number, f"its {flag} is '{word}', not 0 or 1")
-        if word in _YES:
-            return split
-        if flag in cells and split == "train" and word:
-            return "test"
-    word = cells.get("split", "")
-    if word and not split_named(word):
-        raise _bad_row(name, number, f"its split is '{word}', not train, validation or test")
-    return split_named(word) if word else "train" if any(flag in cells for flag in _FLAGS) else ""
-
-
-def _parquet_cells(name: str) -> Iterator[tuple[int, _Cells]]:
+def _parquet_cells(name: str) -> list[_Cells]:
     pieces = parquet_pieces(name, 1)
     if pieces.has_bytes:
         raise DataError("a list holds paths, this Parquet file the images themselves", received=f"'{name}'",
                         next_step="'tlkeras extract' reads it; train on what it writes.")  # fmt: skip
-    columns = (pieces.image, pieces.label, pieces.split)
-    for number, (path, label, split) in enumerate(parquet_rows(name, columns, pieces.class_names), 1):
-        yield number, {"path": path or "", "split": split, **({"label": label} if pieces.label else {})}
+    rows = parquet_rows(name, (pieces.image, pieces.label, pieces.split), pieces.class_names)
+    return [
+        (number, path or "", intern(label), _split_of(name, number, "split", split))
+        for number, (path, label, split) in enumerate(rows, 1)
+    ]
 
 
-def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[tuple[int, _Cells]]:
-    """Line number and cells, stripped, of each row."""
+def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[_Cells]:
     text = _text(name)
     lines = text.splitlines(keepends=True)
     first = next((line for line in lines if line.strip()), "")
@@ -98,7 +87,6 @@ def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[tuple[int
     if not header:
         raise DataError("the list is empty", received=f"'{name}'", next_step=_FORMAT)
     at = _columns(header)
-    found: list[tuple[int, _Cells]] = []
     if "path" not in at or (need_labels and "label" not in at):
         if len(header) not in ((2, 3) if need_labels else (1, 2, 3)) or not _exists_here(name, header[0]):
             raise DataError(
@@ -106,30 +94,42 @@ def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[tuple[int
                 received=f"'{printable(first.strip()[:80])}' in '{name}'",
                 next_step=_FORMAT,
             )
-        at, width = dict(zip(("path", "label", "split"), range(len(header)), strict=False)), len(header)
-        found.append((1, {column: header[place] for column, place in at.items()}))
-    else:
-        width = len(header)
-        unread = [header[place] for place in range(width) if place not in at.values() and header[place]]
-        if unread:
-            notes.append(f"columns that are not read: {', '.join(unread)}")
+        at = dict(zip(("path", "label", "split"), range(len(header)), strict=False))
+        rows = itertools.chain([(1, header)], rows)
+    found: list[_Cells] = []
+    width, last = len(header), max(at.values())
+    column = next((column for column in at if column not in ("path", "label")), "")
     for number, cells in rows:
         if len(cells) > width and any(cells[width:]):
             raise _bad_row(name, number, f"it has {len(cells)} cells, the header {width}; quote what holds a delimiter")
-        if len(cells) <= max(at.values()):
-            raise _bad_row(name, number, f"it has {len(cells)} of {max(at.values()) + 1} columns")
-        found.append((number, {column: cells[place] for column, place in at.items()}))
-    if "split" in at and _is_no_split(header, at, found):
-        notes.append(f"columns that are not read: {header[at['split']]}")
-        for _, one in found:
-            del one["split"]
-    return [(number, _mended(name, one, notes)) for number, one in found]
+        if len(cells) <= last:
+            raise _bad_row(name, number, f"it has {len(cells)} of {last + 1} columns")
+        label, split = (intern(cells[at[key]]) if key in at else "" for key in ("label", column))
+        found.append((number, *_as_text(name, cells[at["path"]], label, notes), split))
+    # "fold" and the like often counts something else.
+    sure = not column or _key(header[at[column]]) in (*_FLAGS, *COLUMNS["split"][:2])
+    if not (sure or any(split_named(split) for *_, split in found)):
+        del at[column]
+        column = ""
+    unread = [cell for place, cell in enumerate(header) if cell and place not in at.values()]
+    notes += [f"columns that are not read: {', '.join(unread)}"] if unread else []
+    return [
+        (number, path, label, _split_of(name, number, column, split) if column else "")
+        for number, path, label, split in found
+    ]
 
 
-def _is_no_split(header: Sequence[str], at: dict[str, int], found: list[tuple[int, _Cells]]) -> bool:
-    """Whether a column is called fold or the like and counts something else."""
-    doubtful = _key(header[at["split"]]) not in ("split", "subset")
-    return doubtful and not any(split_named(one["split"]) for _, one in found)
+def _split_of(name: str, number: int, column: str, word: str) -> str:
+    """The split that a cell of a column means: a word for it, or yes and no."""
+    if column in _FLAGS:
+        if word.lower() in _YES:
+            return _FLAGS[column]
+        if word.lower() not in _NO:
+            raise _bad_row(name, number, f"its {column} is '{word}', not 0 or 1")
+        return "test" if _FLAGS[column] == "train" else "train"
+    if word and not split_named(word):
+        raise _bad_row(name, number, f"its split is '{word}', not train, validation or test")
+    return split_named(word)
 
 
 def _text(name: str) -> str:
@@ -147,20 +147,19 @@ def _text(name: str) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
-def _mended(name: str, cells: _Cells, notes: list[str]) -> _Cells:
-    """Cells of a list in Windows-1252 as text; a path that the file system knows by its bytes stays."""
-    odd = [column for column, cell in cells.items() if not cell.isascii() and re.search("[\udc80-\udcff]", cell)]
-    for column in odd:
-        if column == "path" and not is_remote(name) and os.path.exists(_full(os.path.dirname(name), cells["path"])):  # noqa: PTH110, PTH120 (names that are no text)
-            continue
-        raw = cells[column].encode("utf-8", "surrogateescape")
-        try:
-            cells[column] = raw.decode("cp1252")
-        except UnicodeDecodeError:
-            cells[column] = raw.decode("latin-1")
-        if not notes or not notes[-1].startswith("not UTF-8"):
+def _as_text(name: str, path: str, label: str, notes: list[str]) -> tuple[str, str]:
+    """Path and label of a list in Windows-1252; a path that the file system knows by its bytes stays."""
+
+    def decoded(cell: str) -> str:
+        raw = cell.encode("utf-8", "surrogateescape")
+        if cell.isascii() or not _NO_TEXT.search(cell):
+            return cell
+        if "not UTF-8" not in (notes or [""])[-1]:
             notes.append("not UTF-8: the list is read as Windows-1252")
-    return cells
+        return raw.decode("cp1252", "replace")
+
+    known = not path.isascii() and not is_remote(name) and os.path.lexists(_full(os.path.dirname(name), path))  # noqa: PTH120 (names that are no text)
+    return path if known else decoded(path), decoded(label)
 
 
 def _parsed(name: str, lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -205,16 +204,17 @@ def _columns(cells: Sequence[str]) -> dict[str, int]:
         for column, synonyms in COLUMNS.items()
         if set(synonyms) & set(words)
     }
-    return at | {flag: words.index(flag) for flag in _FLAGS if flag in words and "split" not in at}
+    flag = next((flag for flag in _FLAGS if flag in words and "split" not in at), "")
+    return at | ({flag: words.index(flag)} if flag else {})
 
 
-def _labels(labels: list[str], notes: list[str]) -> list[str]:
-    """Labels as class names: accents composed, and numbers written in one way."""
-    joined = [unicodedata.normalize("NFC", label) for label in labels]
-    if any(label and not re.fullmatch(r"[+-]?\d+(\.0*)?", label) for label in joined):
-        return joined
-    whole = [str(int(float(label))) if label else "" for label in joined]
-    if len(set(whole)) < len(set(joined)):
+def _class_names(labels: set[str], notes: list[str]) -> dict[str, str]:
+    """The class that each label means: accents are composed, and numbers written in one way."""
+    names = {label: unicodedata.normalize("NFC", label) for label in labels}
+    if any(label and not re.fullmatch(r"[+-]?\d+(\.0*)?", label) for label in labels):
+        return names
+    whole = {label: str(int(float(label))) if label else "" for label in labels}
+    if len(set(whole.values())) < len(labels):
         notes.append("labels are numbers: those with a point (1.0) are read as whole ones (1)")
     return whole
 
@@ -270,12 +270,6 @@ def _finder(name: str, paths: list[str], notes: list[str]) -> Callable[[str], st
     if best != bases[0]:
         notes.append(f"paths are relative to '{best}'")
     return lambda path: exists(best, path) or _full(best, path)
-
-
-def _count_missing(name: str, rows: Iterable[Row], notes: list[str]) -> None:
-    missing = [row.path for row in rows if not is_remote(row.path) and not os.path.lexists(row.path)]
-    if missing:
-        notes.append(f"warning: {plural(len(missing), 'file')} of '{name}' not there ('{printable(missing[0])}' …)")
 
 
 def _bad_row(name: str, number: int, what: str) -> DataError:
