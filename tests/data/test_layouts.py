@@ -58,6 +58,11 @@ FOLDERS = {
     "images beside annotations": Layout(
         "images/a_1.jpg images/b_1.jpg annotations/a_1.png", says="folder for each class"
     ),
+    "class and split in one name": Layout(
+        "cat_train/1.jpg cat_test/2.jpg dog_train/3.jpg dog_test/4.jpg", says="tells the class or the split, not both"
+    ),
+    "a list beside flat photos": Layout("1.jpg 2.jpg labels.csv", says="Give '.*/labels.csv', if it lists them"),
+    "Kaggle's flat download with a list": Layout("train/1.jpg test/2.jpg labels.csv", says="Give '.*/labels.csv'"),
     "a camera's names": Layout("IMG_1.jpg IMG_2.jpg DSC_1.jpg DSC_2.jpg", says="folder for each class.*FOLDER/cat"),
     "a camera's names, by name": Layout("IMG_1.jpg IMG_2.jpg", says="2 to 100 different words", options=NAMES),
     "training_set": Layout(
@@ -209,6 +214,7 @@ LISTS = {
         r"with a point \(1.0\) are read as whole",
         text="path,label\np/1.jpg,0\np/2.jpg,1\np/3.jpg,1.0\n",
     ),
+    "numbers that begin with 0": Layout(FILES, {"01": 1, "02": 1}, text="path,label\np/1.jpg,01\np/2.jpg,02\n"),
     "a quote after a blank": Layout(FILES, TWO, text='path, label\np/1.jpg, "cat"\np/2.jpg, "dog"\n'),
     "nan": Layout(FILES, says="line 3 .*label is 'nan'", text="path,label\np/1.jpg,cat\np/2.jpg,nan\n"),
     "Windows-1252": Layout(

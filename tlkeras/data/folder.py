@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from tlkeras.data.dataset import FILLERS, SPLITS, Left, Row, plural, split_named, word_set, words_of
+from tlkeras.data.dataset import FILLERS, SPLIT_OF, SPLITS, Left, Row, plural, split_named, word_set, words_of
 from tlkeras.data.tree import IMAGE_ENDINGS, Folder, Tree
 from tlkeras.errors import DataError, printable
 
@@ -106,7 +106,14 @@ def _parts(root: Folder, left_out: list[Left], notes: list[str]) -> list[_Part]:
     if not any(folder.folders for folder in inner.values()):
         # A class may be called "train"; splits have class folders inside, or nothing but splits beside them.
         if named and all(folder.name in named or _has_no_labels(folder) for folder in root.folders):
-            raise _flat(root)
+            raise _flat(root, left_out)
+        mixed = {word for folder in root.folders for word in words_of(folder.name) if word in SPLIT_OF}
+        if len(mixed) > 1 and all(mixed & set(words_of(folder.name)) - {folder.name} for folder in root.folders):
+            raise DataError(
+                "a folder's name tells the class or the split, not both",
+                received=f"'{root.folders[0].path}'",
+                next_step="Put the splits on top: FOLDER/train/cat, FOLDER/test/cat.",
+            )
         return [("", root)]
     parts: list[_Part] = []
     for folder in root.folders:
@@ -161,22 +168,25 @@ def _has_no_labels(folder: Folder) -> bool:
     return bool(set(words_of(folder.name)) & _UNLABELLED) and set(words_of(folder.name)) <= _UNLABELLED | FILLERS
 
 
-def _flat(root: Folder) -> DataError:
+def _flat(root: Folder, left_out: list[Left]) -> DataError:
     """Kaggle's flat download: ``train/cat.0.jpg``, ``test/1.jpg``."""
     held = ", ".join(f"'{folder.name}' ({plural(folder.count(), 'file')})" for folder in root.folders)
     groups = next((found for folder in root.folders if (found := _groups(folder))), {})
     return DataError(
         "train and test hold a folder for each class",
         received=f"files without class folders in {held} of '{root.path}'",
-        next_step=_offer(groups) or _LAYOUT,
+        next_step=_offer(groups, root, left_out),
     )
 
 
-def _offer(groups: dict[str, int]) -> str:
-    if not groups:
-        return ""
+def _offer(groups: dict[str, int], folder: Folder, left_out: list[Left]) -> str:
+    """What may be done about photos without class folders: by their names, by a list beside them, by moving them."""
     named = ", ".join(list(groups)[:4]) + (" …" if len(groups) > 4 else "")
-    return f"The names begin with {len(groups)} words ({named}): --class-from-name takes them as classes."
+    if groups:
+        return f"The names begin with {len(groups)} words ({named}): --class-from-name takes them as classes."
+    beside = re.compile(re.escape(f"{folder.path.rstrip('/')}/") + r"[^/]+\.(csv|tsv)", re.IGNORECASE)
+    lists = [path for path, _ in left_out if beside.fullmatch(path)]
+    return f"Give '{lists[0]}', if it lists them with their classes. {_LAYOUT}" if lists else _LAYOUT
 
 
 def _first_word(path: str) -> str:
@@ -280,7 +290,7 @@ def _refuse_strays(folder: Folder, left_out: list[Left]) -> None:
         raise DataError("an image beside the class folders has no class", received=received,
                         next_step="Move it into a class folder, or away.")  # fmt: skip
     raise DataError("images need a folder for each class", received=received,
-                    next_step=_offer(_groups(folder)) or _LAYOUT)  # fmt: skip
+                    next_step=_offer(_groups(folder), folder, left_out))  # fmt: skip
 
 
 def _refuse_twins(parts: list[_Part]) -> None:

@@ -213,7 +213,7 @@ def _class_names(labels: set[str], notes: list[str]) -> dict[str, str]:
     names = {label: unicodedata.normalize("NFC", label) for label in labels}
     if any(label and not re.fullmatch(r"[+-]?\d+(\.0*)?", label) for label in labels):
         return names
-    whole = {label: str(int(float(label))) if label else "" for label in labels}
+    whole = {label: label.split(".")[0] for label in labels}
     if len(set(whole.values())) < len(labels):
         notes.append("labels are numbers: those with a point (1.0) are read as whole ones (1)")
     return whole
