@@ -238,8 +238,11 @@ def test_linked_features_are_looked_up_in_a_file(tmp_path, monkeypatch):
     store.add(["own"], vectors(7))
     assert store.holds([key_of(4), key_of(5), key_of(6), "own"]).tolist() == [False, True, False, True]
     np.testing.assert_array_equal(store.gather([key_of(5), "own", key_of(0), key_of(3)]), vectors(5, 7, 0, 3))
-    with pytest.raises(KeyError):
-        store.gather([key_of(1)])
+    keys = [key_of(5), "own", key_of(0), key_of(3), key_of(2)]
+    assert store.as_stored(keys, np.arange(5)).tolist() == [1, 2, 4, 3, 0]
+    for read in (lambda: store.gather([key_of(1)]), lambda: store.as_stored([key_of(1)], np.arange(1))):
+        with pytest.raises(KeyError):
+            read()
     # Nothing but the list of the shards is read the next time.
     monkeypatch.setattr(module.ShardSet, "table", None)
     assert len(FeatureStore(SPACE, tmp_path)) == 5

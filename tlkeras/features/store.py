@@ -138,6 +138,23 @@ class FeatureStore:
             raise KeyError(keys[int(left[0])])
         return features
 
+    def as_stored(self, keys: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """``rows``, int64 places in ``keys``, in the order in which their vectors are stored: each shard is read once.
+
+        Raises: KeyError for a hash that is not stored.
+        """
+        chosen = [keys[int(row)] for row in rows]
+        places = np.array([(0, *self._where.get(key, (-1, 0))) for key in chosen], np.int64).reshape(-1, 3)
+        left = np.flatnonzero(places[:, 1] < 0)
+        for number, link in enumerate(self._links, start=1):
+            found = link.find([chosen[int(row)] for row in left])
+            at = link.places[found[found >= 0]]
+            places[left[found >= 0]] = np.stack([np.full(len(at), number), at["shard"], at["row"]], axis=1)
+            left = left[found < 0]
+        if len(left):
+            raise KeyError(chosen[int(left[0])])
+        return np.asarray(rows)[np.lexsort(places.T[::-1])]
+
     def _indices(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.json"))
 

@@ -21,7 +21,7 @@ from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
+from tlkeras.storage import new_folder, reserved, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point
@@ -98,16 +98,17 @@ def train(
         config, str(data), None if test_data is None else str(test_data), None if data_dir is None else str(data_dir)
     )
     dataset = opened(asked)
-    folder = new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}")
-    if config.fine_tune is None:
-        return _train(asked, dataset, folder, reporter)
-    Asked.of(config, data, test_data, data_dir).write(folder)
-    try:
-        return _train_resumably(asked, dataset, folder, reporter)
-    except (ConfigError, DataError, WeightsError):
-        # None of them gets better by trying again (too little memory among them); nothing half written is left.
-        forget(folder)
-        raise
+    # The name is ours before the work begins, and that it can be written is known then.
+    with reserved(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}") as folder:
+        if config.fine_tune is None:
+            return _train(asked, dataset, folder, reporter)
+        Asked.of(config, data, test_data, data_dir).write(folder)
+        try:
+            return _train_resumably(asked, dataset, folder, reporter)
+        except (ConfigError, DataError, WeightsError):
+            # None of them gets better by trying again (too little memory among them); nothing half written is left.
+            forget(folder)
+            raise
 
 
 def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
