@@ -179,7 +179,8 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
     if header is not None:
         _check_size(header.pixels, header.memory, limits)
     try:
-        image = Image.open(io.BytesIO(_plain(data, kind, header)), formats=[kind.upper()])
+        plain = _plain(data, kind, header)
+        image = Image.open(io.BytesIO(plain), formats=[kind.upper()])
         width, height = image.size
         memory = header.memory if header is not None else width * height * _MEMORY_PER_PIXEL[kind]
         _check_size(width * height, memory, limits)
@@ -190,6 +191,8 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
             image.draft(None, (at_least_px, at_least_px))
         with _budget.taking(memory):
             image.load()
+            # Of a GIF, the largest number of a colour.
+            extrema: Any = image.getextrema() if kind == "gif" and image.mode in ("P", "L") else (0, 0)
             orientation = _orientation(image) if header is None else int(header.orientation)
             rgb, repairs = _to_rgb(image, kind)
             deep = data[24] == 16 if kind == "png" else kind == "tiff" and 16 in tags.get(_BITS_TAG, ())
@@ -215,9 +218,7 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
         repairs = (*repairs, f"turned upright (EXIF orientation {orientation})")
     if orientation >= 5:
         width, height = height, width
-    unserved = f"{kind.upper()} cannot be decoded inside a served graph" if header is None else REFUSALS[header.refusal]
-    if not unserved and kind == "png" and not (_checksums_hold(data) and _rows_are_there(data)):
-        unserved = "the PNG file has a wrong checksum or lacks rows, which a served graph does not forgive"
+    unserved = _why_unserved(plain, kind, header, int(extrema[1]))
     return DecodedImage(pixels, kind, width, height, orientation, repairs, unserved, bits)
 
 
@@ -330,6 +331,21 @@ def _rows_are_there(data: bytes) -> bool:
                 waiting.insert(0, unpacking.unconsumed_tail)
         return not missing and (unpacking.eof or not spare)
     return not missing
+
+
+def _why_unserved(plain: bytes, kind: str, header: Header | None, largest: int) -> str:
+    """Why a graph refuses a file that Pillow has decoded: by its header, or by what its decoder will find."""
+    if header is None:
+        return f"{kind.upper()} cannot be decoded inside a served graph"
+    if header.refusal:
+        return REFUSALS[header.refusal]
+    if kind == "jpeg" and plain.find(b"\xff\xd9", plain.index(b"\xff\xda")) < 0:
+        return "the JPEG file lacks its end mark, which a served graph does not forgive"
+    if kind == "png" and not (_checksums_hold(plain) and _rows_are_there(plain)):
+        return "the PNG file has a wrong checksum or lacks rows, which a served graph does not forgive"
+    if kind == "gif" and largest >= header.colours:
+        return "the GIF file uses colours that its table lacks, which a served graph does not forgive"
+    return ""
 
 
 def _left_out(image: Any, data: bytes, header: Header | None) -> tuple[str, ...]:

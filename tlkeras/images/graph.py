@@ -79,7 +79,7 @@ def decode(data: Tensor, orientation: Tensor | None = None) -> Tensor:
         return _decoded_as(header.kind_of(GraphBytes(data)), data, orientation)
     found = read_header(data)
     with tf.control_dependencies(_asserted(found)):
-        return _decoded_as(found.kind, tf.identity(data), found.orientation, found.end, found.clear)
+        return _decoded_as(found.kind, tf.identity(data), found.orientation, found.end, found.colours)
 
 
 def fitted_batch(batch: Tensor, size_px: int, fit: str) -> Tensor:
@@ -96,7 +96,7 @@ def fitted_batch(batch: Tensor, size_px: int, fit: str) -> Tensor:
     def fitted(at_a_time: int) -> Tensor:
         return tf.map_fn(
             lambda each: fit_to_square(_decoded_as(*each), size_px, fit),
-            (found.kind, batch, found.orientation, found.end, found.clear),
+            (found.kind, batch, found.orientation, found.end, found.colours),
             fn_output_signature=tf.TensorSpec([size_px, size_px, 3], tf.float32),
             parallel_iterations=at_a_time,
         )
@@ -112,12 +112,12 @@ def _asserted(found: Header) -> list[Tensor]:
 
 
 def _decoded_as(
-    kind: Tensor, data: Tensor, orientation: Tensor, end: Tensor | None = None, clear: Tensor | None = None
+    kind: Tensor, data: Tensor, orientation: Tensor, end: Tensor | None = None, colours: Tensor | None = None
 ) -> Tensor:
-    """Decode what is known to be of a kind. ``end``, ``clear``: as in ``Header``, read where needed if None."""
+    """Decode what is known to be of a kind. ``end``, ``colours``: as in ``Header``, read where needed if None."""
 
     def known() -> tuple[Tensor, Tensor]:
-        return (end, clear) if end is not None else read_header(data)[-2:]
+        return (end, colours) if end is not None else read_header(data)[-2:]
 
     def png() -> Tensor:
         # Four channels only where there are four: for those that lack alpha TensorFlow makes up a wrong one in PNGs

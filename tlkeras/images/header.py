@@ -68,7 +68,7 @@ class Header(NamedTuple):
     kind: place in ``SERVED_FORMATS``, -1 for none of them. orientation: EXIF, 1..8. refusal: place in ``REFUSALS``,
     0 when a graph decodes it. pixels: width times height. memory: bytes that decoding it may take, in Python or in a
     graph, the pixels' own included. end: where the file can be cut with nothing lost of its first picture.
-    clear: 1 where some of a PNG's pixels may be transparent.
+    colours: of the table of a GIF's first picture; in a PNG, 1 where some pixels may be transparent.
     """
 
     kind: Number
@@ -77,7 +77,7 @@ class Header(NamedTuple):
     pixels: Number
     memory: Number
     end: Number
-    clear: Number
+    colours: Number
 
 
 class Bytes:
@@ -132,13 +132,13 @@ def read_header(file: Any) -> Header:
     where, kind = file.where, kind_of(file)
     readers = (_nothing, _jpeg, _png, _gif, _bmp, _webp)
     found = file.choose(kind + 1, [lambda read=read: read(file) for read in readers])
-    exif_at, pixels, per_pixel, refusal, end, clear = found
+    exif_at, pixels, per_pixel, refusal, end, colours = found
     (orientation,) = file.choose(
         where(exif_at > 0, 1, 0), [lambda: _constant(file, 1), lambda: (exif_orientation(file, exif_at),)]
     )
     memory = pixels * per_pixel
     refusal = where((pixels > MOST_PIXELS) | (memory > MOST_MEMORY), _LARGE, refusal)
-    return Header(kind, orientation, refusal, pixels, memory, end, clear)
+    return Header(kind, orientation, refusal, pixels, memory, end, colours)
 
 
 def exif_orientation(file: Any, at: Number) -> Number:
@@ -191,7 +191,7 @@ def _constant(file: Any, *values: int) -> tuple[Number, ...]:
 
 
 # Each reader gives: where the EXIF block's TIFF header begins (0: none), pixels, bytes that decoding takes for each of
-# them (as measured), the refusal, where the file can be cut, and whether pixels may be transparent.
+# them (as measured), the refusal, where the file can be cut, and what it tells of colours.
 
 
 def _nothing(file: Any) -> tuple[Number, ...]:
@@ -303,9 +303,8 @@ def _gif(file: Any) -> tuple[Number, ...]:
     width, height, flags = number(6, 2, True), number(8, 2, True), number(10, 1)
 
     def table(flags: Number) -> Number:
-        """Bytes of the table of colours that the flags announce."""
-        size = 3 * 2 ** (flags % 8 + 1)
-        return where(flags // 128 % 2 == 1, size, 0)
+        """How many colours the table has that the flags announce."""
+        return where(flags // 128 % 2 == 1, 2 ** (flags % 8 + 1), 0)
 
     # inside: 0 between blocks, 1 among the sub-blocks of an extension, 2 among those of the first picture, 3 behind it,
     # 4 where no block can begin. controls: how many extensions said what is transparent.
@@ -318,20 +317,22 @@ def _gif(file: Any) -> tuple[Number, ...]:
         # TensorFlow's reader loses its place in an extension without a sub-block.
         extension, image = between & (byte == 0x21) & (number(at + 2, 1) > 0), between & (byte == 0x2C)
         # Image descriptor: ten bytes, its own table of colours, one byte of LZW; then sub-blocks, the last one empty.
-        move = where(image, 11 + table(number(at + 9, 1)), where(extension, 2, 1 + byte))
+        move = where(image, 11 + 3 * table(number(at + 9, 1)), where(extension, 2, 1 + byte))
         after = where(last, where(inside == 2, 3, 0), inside)
         begun = where(extension, 1, where(image, 2, 4))
         control = extension & (number(at + 1, 1) == 0xF9)
         return at + move, where(between, begun, after), where(image, at, picture), controls + where(control, 1, 0)
 
-    start = 13 + table(flags), *_constant(file, 0, 0, 0)
+    start = 13 + 3 * table(flags), *_constant(file, 0, 0, 0)
     at, inside, picture, controls = file.walk(more, step, start, MOST_CHUNKS)
     fills = (number(picture + 1, 4) == 0) & (number(picture + 5, 2, True) == width)
     fills = fills & (number(picture + 7, 2, True) == height)
-    whole = (inside == 3) & (picture > 0) & (controls <= 1) & (width > 0) & (height > 0)
+    own = table(number(picture + 9, 1))
+    colours = where(own > 0, own, table(flags))
+    whole = (inside == 3) & (picture > 0) & (controls <= 1) & (width > 0) & (height > 0) & (colours > 0)
     refusal = where(more(at, inside), _PARTS, where(whole & fills, _OK, _GIF))
     end = where(inside == 3, at, file.size)
-    return *_constant(file, 0), width * height, *_constant(file, 8), refusal, end, *_constant(file, 0)
+    return *_constant(file, 0), width * height, *_constant(file, 8), refusal, end, colours
 
 
 def _bmp(file: Any) -> tuple[Number, ...]:
