@@ -218,7 +218,7 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
         repairs = (*repairs, f"turned upright (EXIF orientation {orientation})")
     if orientation >= 5:
         width, height = height, width
-    unserved = _why_unserved(plain, kind, header, int(extrema[1]))
+    unserved = _why_unserved(data, plain, kind, header, int(extrema[1]))
     return DecodedImage(pixels, kind, width, height, orientation, repairs, unserved, bits)
 
 
@@ -333,7 +333,7 @@ def _rows_are_there(data: bytes) -> bool:
     return not missing
 
 
-def _why_unserved(plain: bytes, kind: str, header: Header | None, largest: int) -> str:
+def _why_unserved(data: bytes, plain: bytes, kind: str, header: Header | None, largest: int) -> str:
     """Why a graph refuses a file that Pillow has decoded: by its header, or by what its decoder will find."""
     if header is None:
         return f"{kind.upper()} cannot be decoded inside a served graph"
@@ -341,7 +341,7 @@ def _why_unserved(plain: bytes, kind: str, header: Header | None, largest: int) 
         return REFUSALS[header.refusal]
     if kind == "jpeg" and plain.find(b"\xff\xd9", plain.index(b"\xff\xda")) < 0:
         return "the JPEG file lacks its end mark, which a served graph does not forgive"
-    if kind == "png" and not (_checksums_hold(plain) and _rows_are_there(plain)):
+    if kind == "png" and not (_checksums_hold(data) and _rows_are_there(plain)):
         return "the PNG file has a wrong checksum or lacks rows, which a served graph does not forgive"
     if kind == "gif" and largest >= header.colours:
         return "the GIF file uses colours that its table lacks, which a served graph does not forgive"

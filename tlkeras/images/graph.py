@@ -6,6 +6,7 @@ them together); what it cannot decode alike it refuses by name.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from tlkeras.images.resize import PAD_VALUE_255, axis
 Tensor = Any
 # Whatever a walk reads at the end of a file, it reads at most so many bytes; they are zeros there.
 _BEYOND = 8
+# Of the checksum of PNG chunks (W3C PNG annex D): what one byte does to it.
+_CRC_TABLE = [zlib.crc32(bytes([value ^ 0xFF]), 0) ^ 0xFFFFFFFF ^ 0x00FFFFFF for value in range(256)]
 # Rows of so many pixels at a time are laid over white: a large picture is never held in wider numbers.
 _BLOCK_PIXELS = 2**20
 
@@ -39,6 +42,20 @@ class GraphBytes:
     def letters(self, at: Tensor) -> Tensor:
         """Whether the four bytes at a place are ASCII letters."""
         return tf.strings.regex_full_match(self._field(at, 4), "[A-Za-z]{4}")
+
+    def sum_holds(self, at: Tensor, length: Tensor) -> Tensor:
+        """1 where the PNG chunk at a place, with a content of some (short) length, has the checksum that it carries."""
+        content = tf.strings.substr(self._data, at + 4, length + 4)
+        content = tf.cast(tf.io.decode_raw(content, tf.uint8), tf.int64)
+        table = tf.constant(_CRC_TABLE, tf.int64)
+
+        def step(index: Tensor, sum_: Tensor) -> tuple[Tensor, Tensor]:
+            place = tf.bitwise.bitwise_xor(sum_ % 256, content[index])
+            return index + 1, tf.bitwise.bitwise_xor(tf.gather(table, place), sum_ // 256)
+
+        start = tf.constant(0, tf.int64), tf.constant(2**32 - 1, tf.int64)
+        _, sum_ = tf.while_loop(lambda index, _: index < length + 4, step, start, parallel_iterations=1)
+        return tf.cast(2**32 - 1 - sum_ == self.number(at + 8 + length, 4), tf.int64)
 
     def where(self, condition: Tensor, chosen: Tensor | int, otherwise: Tensor | int) -> Tensor:
         """One number or the other."""
