@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tests.pictures import encode, photo, tinted, with_orientation
 from tlkeras.errors import ClassifierError, ImageError, StorageError
 from tlkeras.storage import sha256_of
-from tlkeras.trained import TrainedClassifier
+from tlkeras.trained import TrainedClassifier, _hash_of
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,7 @@ def test_scalars_and_unnamed_variables_are_loaded_from_old_files_too(classifier,
     arrays["0000.variable_7"] = arrays.pop("0000.variable")
     save_file({name: np.atleast_1d(array) for name, array in arrays.items()}, tmp_path / "old")
     monkeypatch.setattr("tlkeras.trained.build_network", with_scalars)
+    monkeypatch.setattr("tlkeras.trained._check_header", lambda *_: None)  # this network has no head
     for file in (weights, tmp_path / "old"):
         file.replace(weights)
         _edit(saved, sha256={weights.name: sha256_of(weights)})
@@ -85,8 +87,35 @@ def test_saved_files_hold_plain_values_only(run_folder):
 
 
 def _edit(folder, **changes):
+    """Change the description as somebody would who knows of its hash."""
     path = folder / "classifier.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    described = {**json.loads(path.read_text()), **changes}
+    if isinstance(described["sha256"], dict):
+        described["sha256"]["classifier.json"] = _hash_of(described)
+    path.write_text(json.dumps(described))
+
+
+def _edit_head(folder, **changes):
+    head = json.loads((folder / "classifier.json").read_text())["head"]
+    _edit(folder, head={**head, **changes})
+
+
+def _edit_weights(folder, change):
+    """Change the arrays, and the hash of their file."""
+    path = folder / "weights.safetensors"
+    arrays = load_file(path)
+    change(arrays)
+    save_file(arrays, path)
+    _edit(folder, sha256={"weights.safetensors": sha256_of(path)})
+
+
+def _not_finite(arrays):
+    list(arrays.values())[-1][0] = np.nan
+
+
+def _other_dtype(arrays):
+    name = list(arrays)[-1]
+    arrays[name] = arrays[name].astype(np.float64)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +124,34 @@ def _edit(folder, **changes):
         (lambda f: (f / "weights.safetensors").unlink(), "not the file that was saved"),
         (lambda f: (f / "weights.safetensors").write_bytes(b"x"), "not the file that was saved"),
         (lambda f: (f / "classifier.json").write_text("{"), "cannot be read"),
-        (lambda f: (f / "classifier.json").write_text("[]"), "does not describe"),
+        (lambda f: (f / "classifier.json").write_text("[]"), "cannot be read"),
+        (lambda f: (f / "classifier.json").write_text("{}"), "does not describe"),
+        (lambda f: (f / "classifier.json").write_text('{"a":' * 100_000), "at most 32 levels"),
         (lambda f: (f / "classifier.json").unlink(), "has no classifier.json"),
         (shutil.rmtree, "there is no such folder"),
         (lambda f: _edit(f, format_version=99), "format 99"),
+        (lambda f: _edit(f, sha256=["x"]), "'sha256' is list, not dict"),
         (lambda f: _edit(f, backbone="os.system"), "unknown backbone 'os.system'"),
         (lambda f: _edit(f, temperature=-1), "temperature"),
+        (lambda f: _edit(f, temperature=1e-300), "temperature"),
+        (lambda f: _edit(f, temperature="1"), "'temperature' is str, not float"),
+        (lambda f: _edit(f, temperature=float("inf")), "Infinity is no number"),
+        (lambda f: _edit(f, mirror="no"), "'mirror' is str, not bool"),
         (lambda f: _edit(f, class_names=["a"]), "class_names"),
+        (lambda f: _edit(f, class_names=["a", "a"]), "class_names must be two or more, different"),
+        (lambda f: _edit(f, class_names=["a", ""]), "not empty"),
+        (lambda f: _edit(f, class_names="ab"), "'class_names' is str, not list"),
         (lambda f: _edit(f, class_names=["a", "b", "c"]), "does not fit the network"),
+        (lambda f: _edit(f, class_names=[str(number) for number in range(1_000_000)]), "does not fit the network"),
         (lambda f: _edit(f, fit="squash"), "unknown fit 'squash'"),
         (lambda f: _edit(f, size_px=10**9), "size_px"),
+        (lambda f: _edit(f, size_px=96.7), "'size_px' is float, not int"),
         (lambda f: _edit(f, head={"kind": "pickle"}), "cannot be used"),
+        (lambda f: _edit_head(f, kind="mlp", units=[10**9]), "does not fit the network"),
+        (lambda f: _edit_head(f, kind="mlp", units=[2]), "does not fit the network"),
+        (lambda f: _edit_weights(f, _not_finite), "not finite"),
+        (lambda f: _edit_weights(f, _other_dtype), "does not fit the network"),
+        (lambda f: _edit_weights(f, lambda arrays: arrays.popitem()), "does not fit the network"),
     ],
 )
 def test_what_was_changed_is_refused_in_one_line(damage, words, copy):
@@ -113,6 +159,36 @@ def test_what_was_changed_is_refused_in_one_line(damage, words, copy):
     with pytest.raises(ClassifierError, match=words) as caught:
         TrainedClassifier.load(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_swapped_class_names_are_noticed(copy):
+    path = copy / "classifier.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps({**described, "class_names": described["class_names"][::-1]}))
+    with pytest.raises(ClassifierError, match="changed since it was saved"):
+        TrainedClassifier.load(copy)
+    # What was saved before descriptions had a hash of their own is loaded as it is.
+    del described["sha256"]["classifier.json"]
+    path.write_text(json.dumps(described))
+    TrainedClassifier.load(copy)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[" * 50_000,
+        b'{"a": {"dtype": "F32", "shape": [10, "x"], "data_offsets": [0, 1]}}',
+        b'{"a": 1}',
+        b'{"a": {"shape": [100, 2], "data_offsets": [0, 800]}, "b": {"shape": [2], "data_offsets": []}}',
+    ],
+)
+def test_a_header_of_arrays_that_lies_is_refused_before_anything_is_built(header, copy, monkeypatch):
+    path = copy / "weights.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    _edit(copy, sha256={"weights.safetensors": sha256_of(path)})
+    monkeypatch.setattr("tlkeras.trained.build_network", lambda config: pytest.fail("was built"))
+    with pytest.raises(ClassifierError, match=r"header of|does not fit"):
+        TrainedClassifier.load(copy)
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(copy):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tlkeras.errors import ClassifierError
+from tlkeras.errors import ClassifierError, FormatError
 from tlkeras.evaluation.calibration import reliability_record
 from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.storage import read_json
 from tlkeras.trained import CONFIG_FILE, find
 
 CALIBRATION_FILE = "calibration.json"
@@ -158,12 +158,9 @@ def _json(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path)
+    except (OSError, FormatError) as error:
         raise ClassifierError(f"'{path}' cannot be read ({error})", next_step="Train again.") from None
-    if not isinstance(value, dict):
-        raise ClassifierError(f"'{path}' does not hold what tlkeras writes there", next_step="Train again.")
-    return value
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tlkeras.errors import ClassifierError, ConfigError, ImageError
 from tlkeras.heads.logits import ranked
 from tlkeras.images.arrays import as_uint8
 from tlkeras.images.decode import decode, read_bytes
+from tlkeras.storage import parse_json
 
 MODEL_FILE = "model.onnx"
 HALF_FILE = "model_half.onnx"
@@ -163,9 +163,7 @@ def _checked_class_names(metadata: dict[str, str], session: Any, source: str) ->
             next_step="Update tlkeras, or export again.",
         )
     try:
-        names = json.loads(metadata["class_names"])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"class_names {metadata['class_names'][:60]}")
+        names = parse_json(metadata["class_names"], [str], what="class_names")
         int(metadata["size_px"])
     except (KeyError, ValueError) as error:
         raise ClassifierError(f"{source} has metadata that cannot be used ({error})") from None

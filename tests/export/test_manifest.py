@@ -60,7 +60,8 @@ def test_every_change_is_told(damage, words, folder):
     [
         (None, "is not a published version: it has no manifest.json"),
         ("{", "cannot be read"),
-        ("[]", "not the manifest of a tlkeras export"),
+        ("[]", "the whole is list, not dict"),
+        ("{}", "not the manifest of a tlkeras export"),
         ('{"format": "tlkeras-export", "format_version": 99}', "format version 99"),
         ('{"format": "tlkeras-export", "format_version": 1}', "does not list the files"),
     ],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import json
 import os
 import urllib.error
 import urllib.request
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
-from tlkeras.storage import cache_root, write_json
+from tlkeras.storage import cache_root, read_json, write_json
 
 PRETRAINED = "pretrained"
 IMAGENET = "imagenet"
@@ -120,7 +119,7 @@ def _remember(path: Path) -> None:
     """Note the hash of a file that nobody pins at its first use; warn when it is another one later, and note that."""
     notes = cache_root() / FIRST_USES
     try:
-        known = json.loads(notes.read_text(encoding="utf-8"))
+        known = read_json(notes)
         before = known.get(str(path.resolve()))
     except (OSError, ValueError, AttributeError):
         known, before = {}, None

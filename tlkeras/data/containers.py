@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from tlkeras.data.remote import access_errors, file_system, join, read_file
 from tlkeras.errors import DataError, ImageError
+from tlkeras.storage import parse_json
 
 # What lists call their columns, in lower case with single underscores; the first that is there is taken.
 COLUMNS = {
@@ -127,7 +127,9 @@ def parquet_pieces(name: str, rows_a_shard: int) -> Pieces:
 def _class_names(schema: Any, label: str) -> tuple[str, ...]:
     """The names behind numbers, where Hugging Face's metadata tells them."""
     try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        features = parse_json(schema.metadata[b"huggingface"], {"info": {"features": dict}}, what="its description")[
+            "info"
+        ]["features"]
         return tuple(str(name) for name in features[label]["names"])
     except (KeyError, TypeError, ValueError):
         return ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 from tlkeras.data.dataset import SPLIT_OF, LabelledImages
 from tlkeras.errors import DataError, StorageError
 from tlkeras.images.decode import sniff
-from tlkeras.storage import cache_root, disk_errors, staged_folder, write_json
+from tlkeras.storage import cache_root, disk_errors, read_json, staged_folder, write_json
 
 _INFO = "dataset.json"
 _FORMAT = 1
@@ -30,7 +29,9 @@ def find_records(root: Path, name: str, config: str | None, version: str | None)
     folder = root / name
     if config is None:
         try:
-            config = json.loads((folder / ".config" / "metadata.json").read_text())["default_config_name"]
+            config = read_json(folder / ".config" / "metadata.json", {"default_config_name": str})[
+                "default_config_name"
+            ]
         except (OSError, ValueError, KeyError):
             config = ""
     folder = folder / config if config else folder
@@ -201,10 +202,10 @@ def records_hash(records: Path) -> str:
 
 def _read_info(path: Path) -> dict[str, Any] | None:
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_json(path)
     except (OSError, ValueError):
         return None
-    return info if isinstance(info, dict) and info.get("format") == _FORMAT else None
+    return info if info.get("format") == _FORMAT else None
 
 
 def _class_folders(folder: Path, info: dict[str, Any]) -> list[tuple[str, int, Path]]:

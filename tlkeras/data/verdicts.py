@@ -17,7 +17,7 @@ from PIL import Image
 
 from tlkeras.errors import ImageError, printable
 from tlkeras.images.decode import DecodedImage, Limits, decode
-from tlkeras.storage import cache_root
+from tlkeras.storage import cache_root, parse_json
 
 STATUSES = ("good", "repaired", "suspicious", "rejected")
 # Counts up whenever the same bytes would get another Content; Pillow's version counts too.
@@ -195,7 +195,7 @@ class ContentCache:
         if row is None:
             return None
         try:
-            fields = json.loads(row[0])
+            fields = parse_json(row[0], what="a verdict")
             fields["repairs"] = tuple(fields["repairs"])
             fields["doubts"] = tuple((reason, detail) for reason, detail in fields["doubts"])
             return Content(**fields)

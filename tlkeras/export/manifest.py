@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ExportError
-from tlkeras.storage import sha256_of, write_json
+from tlkeras.storage import read_json, sha256_of, write_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT, FORMAT_VERSION = "tlkeras-export", 1
@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST_FILE
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
     except FileNotFoundError:
         what = f"it has no {MANIFEST_FILE}" if folder.is_dir() else "there is no such folder"
         raise ExportError(
@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ExportError(f"'{path}' cannot be read ({error})", next_step="Export again.") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise ExportError(f"'{path}' is not the manifest of a tlkeras export")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise ExportError(

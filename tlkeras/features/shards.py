@@ -19,6 +19,7 @@ import numpy as np
 from tlkeras.data.containers import open_parquet
 from tlkeras.data.remote import is_remote, join, names_in, read_file, write_whole
 from tlkeras.errors import ConfigError, DataError, TlkerasError
+from tlkeras.storage import parse_json
 
 FORMAT_VERSION = 1
 TASK_FILE = "task.json"
@@ -115,7 +116,7 @@ def describe_shard(folder: str, name: str) -> Shard:
     """What a finished shard says of itself; only its last bytes are read."""
     with open_parquet(join(folder, f"{name}.parquet")) as file:
         try:
-            described = json.loads(file.schema_arrow.metadata[_META])
+            described = parse_json(file.schema_arrow.metadata[_META], {"rows": int, "rejected": int}, what=name)
             return Shard(name, int(described["rows"]), int(described["rejected"]))
         except (KeyError, TypeError, ValueError):
             raise DataError("this is no shard of tlkeras", received=f"'{join(folder, name)}.parquet'",
@@ -129,7 +130,7 @@ def begin(folder: str, task: dict[str, Any]) -> set[str]:
     """
     names = names_in(folder)
     if TASK_FILE in names:
-        if json.loads(read_file(join(folder, TASK_FILE))) != task:
+        if parse_json(read_file(join(folder, TASK_FILE)), what=join(folder, TASK_FILE)) != task:
             raise ConfigError(
                 "a folder holds the shards of one recipe",
                 received=f"'{folder}', which was begun with other data, another network or other options",
@@ -168,6 +169,10 @@ def is_result(folder: str) -> bool:
         return False
 
 
+_SHARD = {"name": str, "rows": int, "rejected": int}
+_MANIFEST = {"format": str, "format_version": int, "shards": [_SHARD], "space": dict}
+
+
 class ShardSet:
     """A finished folder of features or predictions, read in pieces: no more than one shard is in memory.
 
@@ -178,7 +183,7 @@ class ShardSet:
         self.folder = folder if is_remote(folder) else str(folder)
         self.kind = kind
         try:
-            manifest = json.loads(read_file(join(folder, f"{kind}.json")))
+            manifest = parse_json(read_file(join(folder, f"{kind}.json")), _MANIFEST, what=f"{kind}.json")
             if manifest["format"] != f"tlkeras-{kind}" or manifest["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format {manifest['format']} {manifest['format_version']}")
             self.shards = tuple(Shard(**shard) for shard in manifest["shards"])

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import DataError, StorageError
+from tlkeras.errors import DataError, FormatError, StorageError
 from tlkeras.features.shards import ShardSet
-from tlkeras.storage import cache_root, sha256_of, size_of, write_bytes, write_json
+from tlkeras.storage import cache_root, read_json, sha256_of, size_of, write_bytes, write_json
 
 # Raise it whenever the same recipe would give other numbers: stored vectors are then computed again.
 RECIPE_VERSION = 1
@@ -160,16 +160,15 @@ class FeatureStore:
 
     def _read_verified(self) -> dict[str, Any]:
         try:
-            known = json.loads((self.folder / _VERIFIED).read_text())
+            return read_json(self.folder / _VERIFIED)
         except (OSError, ValueError):
             return {}  # everything is hashed once more
-        return known if isinstance(known, dict) else {}
 
     def _open_shard(self, index: Path) -> int:
         """Find the vectors of a shard; returns how many rows it has, 0 where it cannot be used."""
         data = index.with_suffix(".npy")
         try:
-            described = json.loads(index.read_text())
+            described = read_json(index, {"sha256": str, "keys": [str]})
             mark = _mark(data)
             if self._verified.get(data.name) != mark:
                 if sha256_of(data) != described["sha256"]:
@@ -206,7 +205,7 @@ class FeatureStore:
 
     def _open_link(self, path: Path) -> _Link | None:
         try:
-            folder = json.loads(path.read_text())["folder"]
+            folder = read_json(path, {"folder": str})["folder"]
             shards = ShardSet(folder)
             if shards.space != asdict(self.space):
                 raise ValueError(f"'{folder}' holds features of another recipe")
@@ -298,8 +297,9 @@ def stored_spaces(root: Path | None = None) -> Iterator[tuple[dict[str, object],
         for index in folder.glob("shard-*.json"):
             # What is damaged, or was merged just now, does not count.
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                count += len(json.loads(index.read_text())["keys"])
-        yield json.loads(description.read_text()), count, size_of(folder)
+                count += len(read_json(index, {"keys": [str]})["keys"])
+        with contextlib.suppress(OSError, FormatError):
+            yield read_json(description), count, size_of(folder)
 
 
 def _mark(path: Path) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import StorageError
-from tlkeras.storage import write_bytes
+from tlkeras.storage import parse_json, write_bytes
 
 STATE_FILE = "state.safetensors"
 
@@ -63,7 +63,7 @@ class TuningState:
             return None
         arrays, described = _read(path)
         try:
-            return cls(**json.loads(described["state"])), arrays
+            return cls(**parse_json(described["state"], what="the state")), arrays
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(path, error) from None
 

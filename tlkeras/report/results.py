@@ -6,11 +6,12 @@ such a file is found, whatever its name. Exports are found up to three levels do
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tlkeras.storage import read_json
 
 IDEAL, ATTACK, ROBUSTNESS, HEAT = "ideal.json", "attack.json", "robustness.json", "heat_maps.json"
 MANIFEST = "manifest.json"
@@ -39,9 +40,8 @@ def exports(run: Path) -> list[Result]:
 def _found(paths: Iterator[Path]) -> Iterator[Result]:
     for path in paths:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
         # A file that some other program wrote there, or one that is being written.
         except (OSError, ValueError):
             continue
-        if isinstance(values, dict):
-            yield Result(path.parent, values)
+        yield Result(path.parent, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ClassifierError, ConfigError, TlkerasError
-from tlkeras.storage import UNFINISHED, disk_errors, unfinished, write_json
+from tlkeras.storage import UNFINISHED, disk_errors, read_json, unfinished, write_json
 from tlkeras.training.config import TrainConfig
 
 ASKED_FILE = "asked.json"
@@ -57,7 +56,7 @@ class Asked:
                 f"'{folder}' {what}, there is nothing to resume", next_step="'tlkeras train DATA' begins one."
             )
         try:
-            plain = json.loads(path.read_text())
+            plain = read_json(path)
             if plain.pop("format_version") != FORMAT_VERSION:
                 raise ValueError("another format")
             return cls(**{**plain, "config": TrainConfig.from_json(plain["config"])})
