@@ -287,6 +287,23 @@ def test_layouts(name, tmp_path):
     assert [line for line in report[1:] if "different classes" not in line] == said
 
 
+@pytest.mark.parametrize("name", [name for name in FOLDERS if FOLDERS[name].files != "part-1.parquet"])
+def test_photos_to_be_classified_are_found_in_every_layout(name, tmp_path):
+    """Predict takes every photo that any command could take, with or without shards, and knows classes where it can."""
+    source = build(tmp_path, FOLDERS[name])
+    try:
+        photos = open_photos([source])
+    except DataError:
+        assert FOLDERS[name].files == "notes.txt"
+        return
+    made = plan(str(source), need_layout=False)
+    assert [path for path, *_ in made.works[0].files] == sorted(photos.paths)
+    assert made.left_out == tuple(photos.left_out)
+    labelled = Counter(f"{split}/{label}" if split else label for _, label, split in made.works[0].files if label)
+    if FOLDERS[name].read and not FOLDERS[name].options:
+        assert labelled == FOLDERS[name].read
+
+
 @pytest.mark.parametrize("name", [name for name in FOLDERS if not FOLDERS[name].links])
 def test_another_file_system_lists_the_same(name, tmp_path):
     layout = FOLDERS[name]
