@@ -16,26 +16,13 @@ import numpy as np
 
 from tlkeras.data.dataset import SPLITS, LabelledImages, found_json, plural
 from tlkeras.data.duplicates import settle_copies
+from tlkeras.data.tree import IMAGE_ENDINGS
 from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
 from tlkeras.errors import DataError, ImageError, printable
 from tlkeras.images.decode import Limits, read_bytes
 from tlkeras.machine import usable_cpus
 
 SHOWN_ROWS = 30
-# Endings of names by the format that they promise; any other ending promises nothing.
-_ENDINGS = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".jpe": "jpeg",
-    ".jfif": "jpeg",
-    ".png": "png",
-    ".gif": "gif",
-    ".bmp": "bmp",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".avif": "avif",
-}
 
 
 @dataclass(frozen=True)
@@ -237,7 +224,8 @@ def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]
 def first_verdict(path: str, label: str, split: str, sha256: str, content: Content) -> Verdict:
     """What one file alone tells."""
     ending = PurePath(path).suffix.lower()
-    misnamed = bool(content.format) and _ENDINGS.get(ending, content.format) != content.format
+    promised = IMAGE_ENDINGS.get(ending)
+    misnamed = bool(content.format and promised) and promised != content.format
     notes = content.repairs
     if misnamed:
         notes = (f"named {ending}, is {content.format.upper()}", *notes)

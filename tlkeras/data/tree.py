@@ -20,13 +20,17 @@ from tlkeras.data.remote import access_errors, file_system, is_remote
 from tlkeras.errors import DataError
 
 # fmt: off
-IMAGE_ENDINGS = frozenset(
-    (
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".avif",
-        ".heic", ".heif", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jxl", ".ico", ".tga", ".psd",
-        ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw",
-    )
-)
+# Endings of photos by the format that they promise; the last ones promise nothing that is looked at.
+IMAGE_ENDINGS = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg"), **dict.fromkeys((".tif", ".tiff"), "tiff"),
+    **{f".{name}": name for name in ("png", "gif", "bmp", "webp", "avif")},
+    **dict.fromkeys(
+        (
+            ".apng", ".dib", ".heic", ".heif", ".svg", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jxl", ".ico",
+            ".tga", ".psd", ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw",
+        ), "",
+    ),
+}
 # Files that often lie beside photos and are nobody's photo; anything else is left to the audit's judgement.
 _SIDE_ENDINGS = frozenset(
     (
