@@ -1,33 +1,17 @@
-"""Comparing and few-shot curves on small pictures, with a small random network as the pretrained one."""
+"""Comparing networks on small pictures, with a small random network as the pretrained one; which one is recommended."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.choosing.measured import measured
 from tlkeras import backbones
 from tlkeras.choosing import compare as comparing
-from tlkeras.choosing.compare import BUDGETS, CompareConfig, budget, compare
-from tlkeras.choosing.few_shot import few_shot
-from tlkeras.choosing.measure import milliseconds
-from tlkeras.choosing.plots import figure_of_comparison, figure_of_few_shot
+from tlkeras.choosing.compare import BUDGETS, CompareConfig, budget, compare, pareto, recommend
 from tlkeras.data.open import open_dataset
-from tlkeras.errors import ConfigError, WeightsError
-from tlkeras.images.arrays import figure_bytes
+from tlkeras.errors import ConfigError, DataError, WeightsError
+from tlkeras.evaluation.metrics import paired_interval
 from tlkeras.progress import Silent
-from tlkeras.training.config import TrainConfig
-
-
-@pytest.fixture(scope="module")
-def comparison(photo_folder, small_weights, tmp_path_factory):
-    home = pytest.MonkeyPatch()
-    home.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("no_weights")))
-    home.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError("no network here")))
-    config = CompareConfig(
-        ("vgg16", "tlkeras_tiny", f"mobilenet_0.25={small_weights}"), size_px=32, images=40, engine="tensorflow"
-    )
-    found = compare(config, open_dataset(photo_folder), Silent())
-    home.undo()
-    return found
 
 
 def test_missing_networks_are_skipped_and_the_others_measured(comparison):
@@ -110,53 +94,50 @@ def test_features_that_bring_nothing_are_called_so(tmp_path, small_weights):
     assert "--unfreeze all" in found.words
 
 
-def test_time_is_that_of_one_image():
-    def slow(rows):
-        import time
-
-        time.sleep(0.02 * len(rows))
-        return rows
-
-    assert milliseconds(slow, np.zeros((2, 4, 4, 3)), 4) == pytest.approx(20, rel=0.5)
-
-
-@pytest.fixture(scope="module")
-def curve(photo_folder, small_weights):
-    config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow")
-    return few_shot(config, open_dataset(photo_folder), Silent(), shots=(1, 5, 500), draws=3)
-
-
-def test_curve_goes_from_few_to_all(curve):
-    assert [point.per_class for point in curve.points] == [1, 5, None]  # no class has 500
-    assert [point.images for point in curve.points] == [2, 10, 52]
-    assert [len(point.accuracies) for point in curve.points] == [3, 3, 1]
-    assert curve.points[-1].mean == 1.0
-    assert curve.test_images == 8
-    assert curve.extraction.computed + curve.extraction.reused == 60
+@pytest.mark.parametrize(
+    ("networks", "taken", "best"),
+    [
+        # Two of 400 photos more are noise: the quicker one.
+        ([("small", 380, 1.0), ("large", 382, 9.0)], "small", "large"),
+        # Forty are not.
+        ([("small", 340, 1.0), ("large", 380, 9.0)], "large", "large"),
+        ([("slow", 380, 5.0), ("quick", 380, 2.0)], "quick", "quick"),
+        ([("middle", 379, 3.0), ("bad", 200, 0.5), ("large", 382, 9.0)], "middle", "large"),
+        ([("only", 100, 1.0)], "only", "only"),
+    ],
+)
+def test_takes_the_quickest_within_the_noise_of_the_best(networks, taken, best):
+    made = recommend([measured(*network) for network in networks])
+    assert (made.name, made.best) == (taken, best)
+    assert made.sentence.count(".") >= 1
+    assert taken in made.sentence
+    assert best in made.sentence
+    assert made.interval[0] <= made.difference <= made.interval[1]
 
 
-def test_draws_follow_the_seed(curve, photo_folder, small_weights):
-    config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow")
-    again = few_shot(config, open_dataset(photo_folder), Silent(), shots=(5, 1), draws=3)
-    assert [point.accuracies for point in again.points[:2]] == [point.accuracies for point in curve.points[:2]]
+def test_the_sentence_names_the_price():
+    sentence = recommend([measured("small", 380, 1.0), measured("large", 382, 9.0)]).sentence
+    assert "Take small: 95.0 %" in sentence
+    assert "large gets 0.5 points more" in sentence
+    assert "within the noise" in sentence
+    assert "9.0 times as long" in sentence
 
 
-def test_small_classes_give_what_they_have(photo_folder, small_weights):
-    dataset = open_dataset(photo_folder)
-    few = dataset.subset([i for i, path in enumerate(dataset.paths) if "blue" in path or path[-5] in "02"])
-    config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow")
-    point = few_shot(config, few, Silent(), shots=(20,), draws=1).points[0]
-    assert point.short_classes == 1
-    assert 20 < point.images < 30
+def test_pairing_sees_what_two_intervals_do_not():
+    # Twelve photos apart, all of them won by one side: certain, though both intervals overlap widely.
+    one, other = measured("a", 380, 1.0), measured("b", 368, 1.0)
+    assert other.probe.interval[1] > one.probe.interval[0]
+    assert paired_interval(one.probe.right, other.probe.right)[0] > 0
+    # The same accuracies with errors on other photos: no difference can be told.
+    turned = measured("b", 368, 1.0, turned=200)
+    assert paired_interval(one.probe.right, turned.probe.right)[0] < 0
 
 
-@pytest.mark.parametrize(("options", "words"), [({"shots": (0,)}, "received 0"), ({"draws": 0}, "at least one draw")])
-def test_curve_refuses(options, words, photo_folder):
-    with pytest.raises(ConfigError, match=words):
-        few_shot(TrainConfig("tlkeras_tiny"), open_dataset(photo_folder), Silent(), **options)
+def test_front_holds_what_nothing_beats_in_both():
+    networks = [measured("a", 300, 1.0), measured("b", 290, 2.0), measured("c", 350, 3.0), measured("d", 350, 4.0)]
+    assert pareto(networks) == ("a", "c")
 
 
-def test_figures_are_drawn(comparison, curve):
-    for figure in (figure_of_comparison(comparison), figure_of_few_shot(curve)):
-        assert figure_bytes(figure).startswith(b"\x89PNG")
-        assert figure.axes[0].get_xlabel()
+def test_nothing_measured_is_refused():
+    with pytest.raises(DataError, match="at least one"):
+        recommend([])
