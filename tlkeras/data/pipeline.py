@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def _graph_dataset(files: Sequence[ImageFile], chosen: np.ndarray, size_px: int,
     from tlkeras.images import graph
 
     def load(index: Any, path: Any, orientation: Any) -> tuple[Any, Any]:
-        pixels = graph.decode(tf.io.read_file(path), orientation)
+        pixels = _traced_decoder()(tf.io.read_file(path), orientation)
         return index, graph.fit_to_square(pixels, size_px, fit)
 
     # Absolute, so that no name is taken for a file system's prefix; bytes, because names need not be UTF-8.
@@ -77,6 +78,16 @@ def _graph_dataset(files: Sequence[ImageFile], chosen: np.ndarray, size_px: int,
     dataset = dataset.with_options(options).map(load, num_parallel_calls=usable_cpus())
     # An element that fails is dropped without a word; its index tells the caller which one it was.
     return dataset.ignore_errors(log_warning=False).batch(batch_size).prefetch(2)
+
+
+@functools.cache
+def _traced_decoder() -> Any:
+    """``graph.decode`` as one function for all passes of a process: tracing it takes seconds."""
+    import tensorflow as tf
+
+    from tlkeras.images import graph
+
+    return tf.function(graph.decode, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
 
 
 def _pillow_batches(
