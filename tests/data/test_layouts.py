@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -357,6 +358,21 @@ def test_every_file_of_a_strange_folder_is_taken_or_left_out_with_its_reason(tmp
             str(found) == name or str(found).startswith(f"{name}/") or name.startswith(f"{found}/") for name in named
         ):
             pytest.fail(f"{found} is neither taken nor left out")
+
+
+def test_a_plan_costs_some_two_hundred_bytes_an_image(tmp_path):
+    """What docs/scale.md reckons with; a list of a remote system is read without asking for each file."""
+    rows = "".join(f"images/class{i % 7}/photo_{i:07d}.jpg,class{i % 7}\n" for i in range(4000))
+    with fsspec.open(f"memory://{tmp_path.name}/list.csv", "w") as file:
+        file.write(f"path,label\n{rows}")
+    plan(f"memory://{tmp_path.name}/list.csv")  # loads what is loaded once
+    tracemalloc.start()
+    made = plan(f"memory://{tmp_path.name}/list.csv")
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert made.images == 4000
+    assert kept < 300 * made.images
+    assert peak < 800 * made.images
 
 
 def test_paths_relative_to_the_working_folder(tmp_path, monkeypatch):

@@ -113,21 +113,21 @@ def plan(
         return _of_records(stem, tree.containers)
     if not tree.top.holds_files:
         raise DataError("the folder has no images, Parquet files or TFRecords", received=f"'{data}'")
-    rows, notes, left_out = all_rows(tree.top), list[str](), tuple(tree.left_out)
+    left_out = tuple(tree.left_out)
+    rows, notes = list[Row](), list[str]()
     if tree.top.folders or class_from_name:
         try:
-            read, notes = read_tree(tree, class_from_name=class_from_name, classes_at=classes_at)
+            rows, notes = read_tree(tree, class_from_name=class_from_name, classes_at=classes_at)
         except DataError as error:
             if need_layout:
                 raise
-            read, notes = [], [f"no classes are read from the folders: {error.rule}"]
+            notes = [f"no classes are read from the folders: {error.rule}"]
         if need_layout:
-            rows, left_out = read, tuple(tree.left_out)
-        else:
-            # Photos without a class (those beside the splits …) are wanted too.
-            known = {row.path: row for row in read}
-            rows, notes = [known.get(row.path, row) for row in rows], notes[:1] if not read else []
-    return _of_rows(Listing(stem, data, rows, tuple(notes), left_out), rows_a_shard)
+            return _of_rows(Listing(stem, data, rows, tuple(notes), tuple(tree.left_out)), rows_a_shard)
+    # Photos without a class (on top, beside the splits …) are wanted too.
+    known = {row.path: row for row in rows}
+    rows = [known.get(row.path, row) for row in all_rows(tree.top)]
+    return _of_rows(Listing(stem, data, rows, () if known else tuple(notes), left_out), rows_a_shard)
 
 
 def _of_rows(listing: Listing, rows_a_shard: int) -> Plan:
