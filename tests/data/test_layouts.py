@@ -16,7 +16,7 @@ import pytest
 from tlkeras.data.dataset import split_named
 from tlkeras.data.open import open_dataset, open_photos
 from tlkeras.data.work import plan
-from tlkeras.errors import DataError, TlkerasError
+from tlkeras.errors import ConfigError, DataError, TlkerasError
 
 
 @dataclass(frozen=True)
@@ -406,10 +406,21 @@ def test_what_is_no_folder_is_refused_with_the_next_step(source, says, tmp_path)
             call(name)
 
 
+@pytest.mark.parametrize("options", [{"class_from_name": True}, {"classes_at": 2}])
+def test_what_is_for_folders_is_refused_for_lists_and_names(options, tmp_path):
+    source = build(tmp_path, LISTS["comma"])
+    for call in (open_dataset, plan):
+        for name in (str(source), "mnist"):
+            with pytest.raises(ConfigError, match="is for folders"):
+                call(name, **options)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        open_dataset(tmp_path, class_from_name=True, classes_at=1)
+
+
 def test_a_name_with_hyphens_gets_the_nearest_tfds_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tlkeras.data.tfds_source.known_names", lambda: ["cats_vs_dogs", "mnist"])
-    with pytest.raises(TlkerasError, match="did you mean 'cats_vs_dogs'"):
+    with pytest.raises(TlkerasError, match="'cats-vs-dogs'; did you mean 'cats_vs_dogs'"):
         open_dataset("cats-vs-dogs")
 
 

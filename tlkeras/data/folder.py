@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from tlkeras.data.dataset import FILLERS, SPLIT_OF, SPLITS, Left, Row, plural, split_named, word_set, words_of
 from tlkeras.data.tree import IMAGE_ENDINGS, Folder, Tree
-from tlkeras.errors import DataError, printable
+from tlkeras.errors import ConfigError, DataError, printable
 
 _LAYOUT = "Put the images of each class into a folder of their own: FOLDER/cat/1.jpg, FOLDER/dog/2.jpg."
 # Folders of photos without labels, beside splits; what lies beside images; what cameras call photos.
@@ -38,10 +38,12 @@ def read_tree(
     class_from_name: classes are the first words of the files' names (``cat.0.jpg``). classes_at: they are the folders
     at this depth, 1 for those on top.
 
-    Raises: DataError for a layout that is none of these, or may be meant otherwise.
+    Raises: DataError for a layout that is none of these, or may be meant otherwise; ConfigError for both options.
     """
     notes: list[str] = []
     if classes_at is not None:
+        if class_from_name:
+            raise ConfigError("--classes-at and --class-from-name exclude each other", received="both")
         return _at_depth(tree.top, tree.left_out, classes_at), notes
     root = _unwrapped(tree.top, tree.left_out, notes)
     if class_from_name:

@@ -273,4 +273,4 @@ def _finder(name: str, paths: list[str], notes: list[str]) -> Callable[[str], st
 
 
 def _bad_row(name: str, number: int, what: str) -> DataError:
-    return DataError(f"line {number} of the list is wrong: {what}", received=f"'{name}'", next_step=_FORMAT)
+    return DataError(f"line {number} of the list is wrong: {what}", received=f"'{name}'")

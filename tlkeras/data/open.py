@@ -15,7 +15,7 @@ from tlkeras.data.folder import all_rows, read_tree
 from tlkeras.data.lists import LIST_ENDINGS, read_list
 from tlkeras.data.remote import is_remote
 from tlkeras.data.tree import SIDE_FILE, walk
-from tlkeras.errors import DataError, unknown
+from tlkeras.errors import ConfigError, DataError, unknown
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -49,6 +49,7 @@ def open_dataset(
         rows, notes = read_tree(tree, class_from_name=class_from_name, classes_at=classes_at)
         listing = Listing(path.resolve().name, str(path), rows, tuple(notes), tuple(tree.left_out))
         return labelled(listing, for_training=for_training)
+    refuse_layout(text, class_from_name, classes_at)
     if path.suffix.lower() in (*LIST_ENDINGS, ".parquet") and not is_remote(text):
         return labelled(read_list(str(path)), for_training=for_training)
     if path.exists():
@@ -67,8 +68,18 @@ def open_dataset(
         return tfds_source.open_tfds(text, data_dir=data_dir, progress=progress)
     if re.fullmatch(r"\w[\w-]*", text):
         # A TFDS name has no hyphens.
-        raise unknown("folder, list or TFDS data set", text.replace("-", "_"), tfds_source.known_names())
+        raise unknown("folder, list or TFDS data set", text, tfds_source.known_names())
     raise DataError("no such folder or list", received=f"'{text}'", next_step="Check the path.")
+
+
+def refuse_layout(source: str, class_from_name: bool, classes_at: int | None) -> None:
+    """Refuse, for a list or a name, what only folders have.
+
+    Raises: ConfigError.
+    """
+    if class_from_name or classes_at is not None:
+        name = "--class-from-name" if class_from_name else "--classes-at"
+        raise ConfigError(f"{name} is for folders", received=f"'{source}'", next_step="Leave it out.")
 
 
 @dataclasses.dataclass(frozen=True)

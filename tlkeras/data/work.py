@@ -18,7 +18,7 @@ from tlkeras.data.containers import parquet_pieces, tfrecord_classes
 from tlkeras.data.dataset import SPLIT_OF, Left, Listing, Row, left_line
 from tlkeras.data.folder import all_rows, read_tree
 from tlkeras.data.lists import LIST_ENDINGS, read_list
-from tlkeras.data.open import open_dataset
+from tlkeras.data.open import open_dataset, refuse_layout
 from tlkeras.data.remote import is_remote
 from tlkeras.data.tree import TFRECORD_MARK, tree_at
 from tlkeras.errors import DataError
@@ -97,6 +97,7 @@ def plan(
     if not is_remote(data):
         path = Path(data).expanduser()
         if not path.exists() and not glob.has_magic(data):
+            refuse_layout(data, class_from_name, classes_at)
             images = open_dataset(data, data_dir=data_dir)
             files = zip(images.paths, images.labels, images.splits, strict=True)
             listed = [Row(path, images.class_names[label], str(split)) for path, label, split in files]
@@ -104,6 +105,7 @@ def plan(
         data = str(path.absolute())
     stem = PurePosixPath(data.rstrip("/")).stem or "data"
     if PurePosixPath(data).suffix.lower() in LIST_ENDINGS:
+        refuse_layout(data, class_from_name, classes_at)
         return _of_rows(read_list(data, need_labels=False), rows_a_shard)
     tree = tree_at(data)
     parquet = [(name, stamp) for name, stamp in tree.containers if name.lower().endswith(".parquet")]

@@ -131,10 +131,11 @@ def opened(asked: Asked) -> LabelledImages:
 
     Raises: DataError, ConfigError.
     """
-    how = {"data_dir": asked.data_dir, "seed": asked.config.seed, **asked.config.layout}
-    dataset = open_dataset(asked.data, **how)
+    how: dict[str, Any] = {"data_dir": asked.data_dir, "seed": asked.config.seed}
+    dataset = open_dataset(asked.data, **how, **asked.config.layout)
     if asked.test_data is not None:
-        dataset = joined(dataset, open_dataset(asked.test_data, **how, for_training=False))
+        layout = asked.config.layout if Path(asked.test_data).is_dir() else {}
+        dataset = joined(dataset, open_dataset(asked.test_data, **how, **layout, for_training=False))
     return dataset
 
 
