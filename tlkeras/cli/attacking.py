@@ -14,8 +14,7 @@ from tlkeras.cli.console import (
     Terminal,
     WeightsOption,
     file_stem,
-    print_tables,
-    quiet_tensorflow,
+    table,
     write_results,
 )
 
@@ -25,25 +24,13 @@ if TYPE_CHECKING:
     from tlkeras.attacks.transfer import TransferMatrix
 
 
-def _list(wanted: bool) -> None:
-    if not wanted:
-        return
-    with quiet_tensorflow():
-        from tlkeras.attacks.attacker import METHODS
-    from rich.table import Table
-
-    table = Table("method", "norms", "what it is", box=None, pad_edge=False)
-    for name, kind in METHODS.items():
-        table.add_row(name, ", ".join(kind.norms), (kind.__doc__ or "").split("\n", 1)[0])
-    print_tables([table])
-    raise typer.Exit
-
-
 @command(LOOKING)
 def attack(
     line: CommandLine,
-    network: NetworkArgument,
-    images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
+    network: NetworkArgument = "",
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Class that they shall become, by name, number or WordNet id; default any other.")
     ] = None,
@@ -53,9 +40,7 @@ def attack(
     method: Annotated[
         str, typer.Option(help="Name of the attack, such as pgd, apgd-ce, square or deepfool; --list shows all.")
     ] = "pgd",
-    listed: Annotated[
-        bool, typer.Option("--list", is_eager=True, callback=_list, help="List the attacks with their papers.")
-    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the attacks with their papers instead.")] = False,
     epsilon: Annotated[
         float | None, typer.Option(help="Budget in pixel units, of 255; default 4 in linf, 765 in l2.")
     ] = None,
@@ -85,9 +70,19 @@ def attack(
     from tlkeras.attacks.attacker import METHODS, Attacker, make
     from tlkeras.attacks.transfer import transfer_matrix
     from tlkeras.data.open import image_files
+    from tlkeras.errors import ConfigError
     from tlkeras.storage import new_folder
     from tlkeras.target import load_target
 
+    if listed:
+        line.refuse_all_but(("listed", "as_json"), "with --list")
+        attacks = [(name, kind.norms, (kind.__doc__ or "").split("\n", 1)[0]) for name, kind in METHODS.items()]
+        rows = ((name, ", ".join(norms), what) for name, norms, what in attacks)
+        listing = [{"method": name, "norms": list(norms), "what": what} for name, norms, what in attacks]
+        line.answer({"attacks": listing}, [table("method | norms | what it is", rows)])
+        return
+    if not network or not images:
+        raise ConfigError("name a network and photos, or give --list")
     minimal = method in METHODS and METHODS[method].minimal
     line.refuse(("smallest",), f"with {method}, which looks for the smallest change itself", unless=not minimal)
     line.refuse(("smallest",), "with --transfer", unless=not transfer)
@@ -198,36 +193,31 @@ def _files(results: list[AttackResult], matrix: TransferMatrix | None, described
 
 
 def _attack_tables(described: dict[str, Any]) -> list[Any]:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("photo", "before", "after", "fooled", box=None, pad_edge=False)
-    for name in ("epsilon", "L∞", "L2", "pixels", "steps"):
-        table.add_column(name, justify="right")
     judges = described["results"][0].get("judges", ())
-    for judge in judges:
-        table.add_column(escape(f"{judge['network']} then says"))
-    for row in described["results"]:
-        fooled = ("yes" if row["success"] else "no") if row["attacked"] else "not attacked"
-        budget = "" if row["epsilon_255"] is None else f"{row['epsilon_255']:g}"
-        table.add_row(
-            escape(row["path"]),
-            *(escape(_first(row[when][0])) for when in ("before", "after")),
-            fooled,
-            budget,
+    columns = ["photo", "before", "after", "fooled", ">epsilon", ">L∞", ">L2", ">pixels", ">steps"]
+    rows = (
+        (
+            row["path"],
+            *(_first(row[when][0]) for when in ("before", "after")),
+            ("yes" if row["success"] else "no") if row["attacked"] else "not attacked",
+            "" if row["epsilon_255"] is None else f"{row['epsilon_255']:g}",
             f"{row['linf_255']:.0f}",
             f"{row['l2_255']:.1f}",
             f"{row['l0_pixels']:,}",
-            str(row["steps"]),
-            *(escape(_first(judge["after"])) for judge in row.get("judges", ())),
+            row["steps"],
+            *(_first(judge["after"]) for judge in row.get("judges", ())),
         )
-    if "transfer" not in described:
-        return [table]
-    matrix = described["transfer"]
-    who = Table("made against", *(escape(f"fools {name}") for name in matrix["networks"]), box=None, pad_edge=False)
-    for name, fooled, counted in zip(matrix["networks"], matrix["fooled"], matrix["images"], strict=True):
-        who.add_row(escape(name), *(f"{a} of {b}" for a, b in zip(fooled, counted, strict=True)))
-    return [table, who]
+        for row in described["results"]
+    )
+    tables = [table([*columns, *(f"{judge['network']} then says" for judge in judges)], rows)]
+    if "transfer" in described:
+        matrix = described["transfer"]
+        fooled = (
+            (name, *(f"{a} of {b}" for a, b in zip(*counts, strict=True)))
+            for name, *counts in zip(matrix["networks"], matrix["fooled"], matrix["images"], strict=True)
+        )
+        tables.append(table(["made against", *(f"fools {name}" for name in matrix["networks"])], fooled))
+    return tables
 
 
 def _first(ranked: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import CHOOSING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, write_results
+from tlkeras.cli.console import DataDirOption, table, write_results
 from tlkeras.cli.options import LAYOUT, Fields, listed
 from tlkeras.cli.training import train_options
 from tlkeras.training.config import TrainConfig
@@ -99,66 +99,58 @@ def _refuse_existing(out: Path | None) -> None:
 
 
 def _comparison_tables(found: Comparison) -> list[Any]:
-    from rich.table import Table
-
     of = "" if found.images == found.of_images else f" of {found.of_images:,}"
     title = f"{found.data}: {found.images:,}{of} photos, cross-validated; {found.threads} threads"
-    table = Table("network", title=title, box=None, pad_edge=False)
-    columns = ("px", "accuracy (95 %)", "log loss", "LogME", "random weights", "neighbours", "random", "shift")
-    for column in (*columns, "parameters", "MB", "ms, batch 1", "batch 32"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for m in found.measured:
-        low, high = m.probe.interval
-        marks = ["best value" if m.name == found.recommendation.name else ""]
-        if m.name == found.recommendation.best:
-            marks.append("most accurate")
-        table.add_row(
-            m.name,
-            str(m.size_px),
-            f"{100 * m.probe.accuracy:.1f} % ({100 * low:.1f}–{100 * high:.1f})",
-            f"{m.probe.log_loss:.3f}",
-            f"{m.logme:.3f}",
-            f"{100 * m.random.accuracy:.1f} %",
-            f"{100 * m.probe.agreement:.0f} %",
-            f"{100 * m.random.agreement:.0f} %",
-            "–" if m.shift is None else f"{m.shift:.3f}",
-            f"{m.parameters / 1e6:.2f} M",
-            f"{m.megabytes:.1f}",
-            f"{m.ms[1]:.2f}",
-            f"{m.ms[32]:.2f}",
-            ", ".join(filter(None, marks)),
-        )
-    tables = [table]
+    columns = (
+        "network | >px | >accuracy (95 %) | >log loss | >LogME | >random weights | >neighbours | >random | >shift"
+        " | >parameters | >MB | >ms, batch 1 | >batch 32 | "
+    )
+    tables = [table(columns, (_comparison_row(found, m) for m in found.measured), title=title)]
     if found.skipped:
-        skipped = Table("skipped", "why", box=None, pad_edge=False)
-        for name, reason in found.skipped:
-            skipped.add_row(name, reason)
-        tables.append(skipped)
+        tables.append(table("skipped | why", found.skipped))
     return tables
 
 
-def _few_shot_table(found: FewShot) -> Any:
-    from rich.table import Table
+def _comparison_row(found: Comparison, m: Any) -> tuple[Any, ...]:
+    low, high = m.probe.interval
+    marks = ["best value" if m.name == found.recommendation.name else ""]
+    if m.name == found.recommendation.best:
+        marks.append("most accurate")
+    return (
+        m.name,
+        m.size_px,
+        f"{100 * m.probe.accuracy:.1f} % ({100 * low:.1f}–{100 * high:.1f})",
+        f"{m.probe.log_loss:.3f}",
+        f"{m.logme:.3f}",
+        f"{100 * m.random.accuracy:.1f} %",
+        f"{100 * m.probe.agreement:.0f} %",
+        f"{100 * m.random.agreement:.0f} %",
+        "–" if m.shift is None else f"{m.shift:.3f}",
+        f"{m.parameters / 1e6:.2f} M",
+        f"{m.megabytes:.1f}",
+        f"{m.ms[1]:.2f}",
+        f"{m.ms[32]:.2f}",
+        ", ".join(filter(None, marks)),
+    )
 
-    title = f"{found.data}, {found.backbone}: accuracy on {found.test_images:,} test photos"
-    table = Table("photos of each class", title=title, box=None, pad_edge=False)
-    for column in ("photos", "mean", "spread", "lowest", "highest", "mean per class"):
-        table.add_column(column, justify="right")
-    table.add_column("")
+
+def _few_shot_table(found: FewShot) -> Any:
+    low, high = found.interval
+    rows = []
     for point in found.points:
-        low, high = found.interval
         note = f"{point.short_classes} classes have fewer" if point.short_classes else ""
-        if point.per_class is None:
-            note = f"95 %: {100 * low:.1f} to {100 * high:.1f} %"
-        table.add_row(
-            "all" if point.per_class is None else str(point.per_class),
-            f"{point.images:,}",
-            f"{100 * point.mean:.1f} %",
-            f"± {100 * point.spread:.1f}" if len(point.accuracies) > 1 else "",
-            f"{100 * min(point.accuracies):.1f} %",
-            f"{100 * max(point.accuracies):.1f} %",
-            f"{100 * point.per_class_accuracy:.1f} %",
-            note,
+        rows.append(
+            (
+                "all" if point.per_class is None else point.per_class,
+                f"{point.images:,}",
+                f"{100 * point.mean:.1f} %",
+                f"± {100 * point.spread:.1f}" if len(point.accuracies) > 1 else "",
+                f"{100 * min(point.accuracies):.1f} %",
+                f"{100 * max(point.accuracies):.1f} %",
+                f"{100 * point.per_class_accuracy:.1f} %",
+                f"95 %: {100 * low:.1f} to {100 * high:.1f} %" if point.per_class is None else note,
+            )
         )
-    return table
+    columns = "photos of each class | >photos | >mean | >spread | >lowest | >highest | >mean per class | "
+    title = f"{found.data}, {found.backbone}: accuracy on {found.test_images:,} test photos"
+    return table(columns, rows, title=title)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,6 +108,23 @@ def print_json(value: Any) -> None:
 
 def _writes_unicode() -> bool:
     return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def table(columns: str | Sequence[str], rows: Iterable[Iterable[Any]], *, title: str = "") -> Any:
+    """A Rich table of plain text: what others chose as names is neither markup nor an order to the terminal.
+
+    columns: the headings, with " | " between or as a list; one that begins with ">" stands over figures.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(printable(title)) if title else None, title_justify="left", box=None, pad_edge=False)
+    for heading in columns.split(" | ") if isinstance(columns, str) else columns:
+        right = heading.startswith(">")
+        made.add_column(Text(printable(heading[right:])), justify="right" if right else "left")
+    for row in rows:
+        made.add_row(*(Text(printable(str(cell))) for cell in row))
+    return made
 
 
 def print_tables(tables: list[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem
+from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem, table
 
 if TYPE_CHECKING:
     from tlkeras.explain.feature_maps import FeatureMaps
@@ -106,14 +106,17 @@ def explain(
         write_json(staged / "explain.json", described)
     for problem in problems:
         line.terminal.say(f"skipped: {problem}")
-    line.answer(described, [_heat_table(rows)], f"{len(rows)} heat maps in {folder}")
+    cells = (
+        (row["path"], row["label"], f"{row['probability']:.3f}", "{x}, {y}".format(**row["hottest"]), row["files"][0])
+        for row in rows
+    )
+    shown = table("photo | class | >probability | hottest at (x, y) | picture", cells)
+    line.answer(described, [shown], f"{len(rows)} heat maps in {folder}")
     if problems:
         raise typer.Exit(1)
 
 
 def _list_layers(line: CommandLine, network: str, weights: str, size: int | None) -> None:
-    from rich.table import Table
-
     from tlkeras.backbones.layers import last_of_each_size, layer_rows
     from tlkeras.target import load_target
 
@@ -122,10 +125,9 @@ def _list_layers(line: CommandLine, network: str, weights: str, size: int | None
     rows = layer_rows(target.network)
     layers = [{"layer": r.name, "kind": r.kind, "shape": list(r.shape), "default": r.name in default} for r in rows]
 
-    table = Table("layer", "kind", "height × width × channels", "shown by default", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row.name, row.kind, " × ".join(map(str, row.shape)), "yes" if row.name in default else "")
-    line.answer({"network": target.name, "layers": layers}, [table])
+    cells = ((r.name, r.kind, " × ".join(map(str, r.shape)), "yes" if r.name in default else "") for r in rows)
+    shown = table("layer | kind | height × width × channels | shown by default", cells)
+    line.answer({"network": target.name, "layers": layers}, [shown])
 
 
 def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str]:
@@ -162,23 +164,16 @@ def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> 
 
 
 def _statistics_table(layers: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    names = ("layer", "kind", "shape", "mean", "std", "min", "max", "zero", "dead channels")
-    table = Table(*names, box=None, pad_edge=False)
-    for row in layers:
-        figures = [f"{row[name]:.3g}" for name in ("mean", "std", "min", "max")]
-        shape = " × ".join(map(str, row["shape"]))
-        table.add_row(row["layer"], row["kind"], shape, *figures, f"{row['zero_share']:.0%}", str(row["dead_channels"]))
-    return table
-
-
-def _heat_table(rows: list[dict[str, Any]]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("photo", "class", "probability", "hottest at (x, y)", "picture", box=None, pad_edge=False)
-    for row in rows:
-        place = f"{row['hottest']['x']}, {row['hottest']['y']}"
-        table.add_row(escape(row["path"]), escape(row["label"]), f"{row['probability']:.3f}", place, row["files"][0])
-    return table
+    figures = ("mean", "std", "min", "max")
+    rows = (
+        (
+            row["layer"],
+            row["kind"],
+            " × ".join(map(str, row["shape"])),
+            *(f"{row[name]:.3g}" for name in figures),
+            f"{row['zero_share']:.0%}",
+            row["dead_channels"],
+        )
+        for row in layers
+    )
+    return table(["layer", "kind", "shape", *figures, "zero", "dead channels"], rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem, write_results
+from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem, table, write_results
 
 if TYPE_CHECKING:
     from tlkeras.ideal.images import IdealImages
@@ -84,22 +84,17 @@ def _files(made: IdealImages, described: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _ideal_table(described: dict[str, Any]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("file", "class", "probability", "before rounding", "network's first", box=None, pad_edge=False)
-    for judge in described["judges"]:
-        table.add_column(escape(f"{judge['network']} says"))
+    judges = described["judges"]
+    rows = []
     for index, row in enumerate(described["images"]):
         figures = ["", ""]
         if "probability" in row:
             figures = [f"{row['probability']:.4f}", f"{row['probability_before_rounding']:.4f}"]
-        others = [_first(judge["images"][index]["top"]) for judge in described["judges"]]
-        table.add_row(escape(row["file"]), escape(row["label"]), *figures, _first(row["top"]), *others)
-    return table
+        says = (_first(judge["images"][index]["top"]) for judge in judges)
+        rows.append((row["file"], row["label"], *figures, _first(row["top"]), *says))
+    columns = ("file", "class", ">probability", ">before rounding", "network's first")
+    return table([*columns, *(f"{judge['network']} says" for judge in judges)], rows)
 
 
 def _first(top: list[dict[str, Any]]) -> str:
-    from rich.markup import escape
-
-    return escape(f"{top[0]['label']} {top[0]['probability']:.3f}")
+    return f"{top[0]['label']} {top[0]['probability']:.3f}"

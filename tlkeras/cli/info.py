@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tlkeras.cli.command import CHOOSING, KEEPING, CommandLine, command
-from tlkeras.cli.console import DataDirOption
+from tlkeras.cli.console import DataDirOption, table
 from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.errors import printable
 from tlkeras.training.config import TrainConfig
@@ -42,8 +42,6 @@ def audit(
 @command(KEEPING)
 def backbones(line: CommandLine) -> None:
     """List the pretrained networks: input size, features, parameters, preprocessing, licence, what is at hand."""
-    from rich.table import Table
-
     from tlkeras.backbones import BACKBONES, locate
 
     rows: list[dict[str, Any]] = [
@@ -61,22 +59,20 @@ def backbones(line: CommandLine) -> None:
         }
         for row in BACKBONES.values()
     ]
-    table = Table("name", box=None, pad_edge=False)
-    for name in ("px", "features", "parameters"):
-        table.add_column(name, justify="right")
-    for name in ("pixel range", "weights' licence", "at hand"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
+    cells = (
+        (
             row["name"],
-            str(row["size_px"]),
+            row["size_px"],
             f"{row['features']:,}",
             f"{row['parameters'] / 1e6:.1f} M",
             row["value_range"],
             row["licence"],
             "yes" if row["weights_at_hand"] else "",
         )
-    line.answer({"backbones": rows}, [table])
+        for row in rows
+    )
+    shown = table("name | >px | >features | >parameters | pixel range | weights' licence | at hand", cells)
+    line.answer({"backbones": rows}, [shown])
 
 
 @command(KEEPING)
@@ -85,8 +81,6 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete what tlkeras keeps there, and nothing else.")] = False,
 ) -> None:
     """Show what is kept to be quick the next time (features, verdicts, converted networks), or delete it."""
-    from rich.table import Table
-
     from tlkeras.features.store import stored_spaces
     from tlkeras.storage import cache_root, clear_cache, size_of
 
@@ -100,9 +94,8 @@ def cache(
         return
     spaces: list[dict[str, Any]] = [{**space, "images": count, "bytes": size} for space, count, size in stored_spaces()]
     total = size_of(root) if root.exists() else 0
-    table = Table("backbone", "px", "fit", "view", "precision", "images", "MB", box=None, pad_edge=False)
-    for space in spaces:
-        fields = [str(space[name]) for name in ("backbone", "size_px", "fit", "view", "precision", "images")]
-        table.add_row(*fields, f"{space['bytes'] / 1e6:,.1f}")
+    names = ("backbone", "size_px", "fit", "view", "precision", "images")
+    cells = ((*(space[name] for name in names), f"{space['bytes'] / 1e6:,.1f}") for space in spaces)
+    tables = [table("backbone | px | fit | view | precision | images | MB", cells)] if spaces else []
     kept = f"{total / 1e6:,.1f} MB in {root}; 'tlkeras cache --clear' deletes it"
-    line.answer({"folder": str(root), "bytes": total, "features": spaces}, [table] if spaces else [], kept)
+    line.answer({"folder": str(root), "bytes": total, "features": spaces}, tables, kept)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tlkeras.cli.command import TRAINING, USING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, Terminal
+from tlkeras.cli.console import DataDirOption, Terminal, table
 from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.training.config import TrainConfig
 
@@ -122,16 +122,19 @@ def place_of(on: str | None, actors: int | None, env: list[str] | None) -> Any:
 
 
 def _show(line: CommandLine, bulk: Any, *words: str) -> None:
-    from rich.table import Table
-
     if bulk.rejected:
         line.terminal.say(f"{bulk.rejected:,} of {bulk.images:,} images rejected; their rows say why")
-    table = Table("worker", "images", "images/s", "peak memory", box=None, pad_edge=False)
-    for name, worker in bulk.workers.items():
-        rate = worker["images"] / max(worker["seconds"], 1e-9)
-        table.add_row(name, f"{worker['images']:,.0f}", f"{rate:,.1f}", f"{worker['peak_mb']:,.0f} MB")
+    rows = [
+        (
+            name,
+            f"{worker['images']:,.0f}",
+            f"{worker['images'] / max(worker['seconds'], 1e-9):,.1f}",
+            f"{worker['peak_mb']:,.0f} MB",
+        )
+        for name, worker in bulk.workers.items()
+    ]
+    tables = [table("worker | >images | >images/s | >peak memory", rows)] if rows else []
     written = f"{bulk.images:,} images, {bulk.computed + bulk.reused:,} shards, {bulk.seconds:.1f} s"
-    tables = [table] if bulk.workers else []
     line.answer(bulk.to_json(), tables, f"{bulk.kind}: {bulk.to}   ({written})", *words)
 
 
@@ -156,11 +159,8 @@ def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) ->
 
 
 def _table(answers: list[dict[str, Any]]) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
+    def others(answer: dict[str, Any]) -> str:
+        return "  ".join(f"{other['label']} {other['probability']:.3f}" for other in answer["top"][1:])
 
-    table = Table("photo", "class", "probability", "then", box=None, pad_edge=False)
-    for answer in answers:
-        others = "  ".join(f"{other['label']} {other['probability']:.3f}" for other in answer["top"][1:])
-        table.add_row(escape(answer["path"]), escape(answer["label"]), f"{answer['probability']:.3f}", escape(others))
-    return table
+    rows = ((a["path"], a["label"], f"{a['probability']:.3f}", others(a)) for a in answers)
+    return table("photo | class | probability | then", rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, NetworkArgument, SizeOption, WeightsOption, write_results
+from tlkeras.cli.console import DataDirOption, NetworkArgument, SizeOption, WeightsOption, table, write_results
 from tlkeras.cli.options import LAYOUT, Fields, listed
 from tlkeras.training.config import TrainConfig
 
@@ -75,25 +75,18 @@ def robustness(
 
 
 def _robustness_tables(found: Robustness) -> list[Any]:
-    from rich.table import Table
-
     def cell(point: Any) -> str:
         low, high = point.interval
         return f"{100 * point.accuracy:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
 
-    clean = Table(title=f"{found.images:,} images; accuracy (95 %)", show_header=False, box=None, pad_edge=False)
-    clean.add_row("clean", cell(found.clean))
-    tables = [clean]
-    if found.attacks:
-        budgets = sorted({point.epsilon_255 for point in found.attacks})
-        table = Table("attack", *(f"ε {budget:g}" for budget in budgets), box=None, pad_edge=False)
-        for name in dict.fromkeys(point.method for point in found.attacks):
-            table.add_row(name, *(cell(point) for point in found.attacks if point.method == name))
-        tables.append(table)
-    if found.corruptions:
-        severities = sorted({point.severity for point in found.corruptions})
-        table = Table("corruption", *(f"severity {severity}" for severity in severities), box=None, pad_edge=False)
-        for name in dict.fromkeys(point.corruption for point in found.corruptions):
-            table.add_row(name, *(cell(point) for point in found.corruptions if point.corruption == name))
-        tables.append(table)
+    tables = [table(f"{found.images:,} images | accuracy (95 %)", [("clean", cell(found.clean))])]
+    for kind, heading, points, name, level in (
+        ("attack", "ε {:g}", found.attacks, "method", "epsilon_255"),
+        ("corruption", "severity {}", found.corruptions, "corruption", "severity"),
+    ):
+        if points:
+            levels = sorted({getattr(point, level) for point in points})
+            names = dict.fromkeys(getattr(point, name) for point in points)
+            rows = ((one, *(cell(point) for point in points if getattr(point, name) == one)) for one in names)
+            tables.append(table([kind, *(heading.format(value) for value in levels)], rows))
     return tables
