@@ -133,26 +133,27 @@ def _decoded_as(
 ) -> Tensor:
     """Decode what is known to be of a kind. ``end``, ``colours``: as in ``Header``, read where needed if None."""
 
-    def known() -> tuple[Tensor, Tensor]:
-        return (end, colours) if end is not None else read_header(data)[-2:]
+    def known(kind: str) -> tuple[Tensor, Tensor]:
+        # Of one kind only: the readers of all of them make a graph that takes seconds to build.
+        return (end, colours) if end is not None else header.READERS[kind](GraphBytes(data))[-2:]
 
     def png() -> Tensor:
         # Four channels only where there are four: for those that lack alpha TensorFlow makes up a wrong one in PNGs
         # below 8 bits, and they would cost memory.
         return tf.cond(
-            known()[1] > 0,
+            known("png")[1] > 0,
             lambda: _over_white(tf.io.decode_png(data, channels=4)),
             lambda: tf.io.decode_png(data, channels=3),
         )
 
     def gif() -> Tensor:
         # TensorFlow unpacks every picture of an animation before it takes the first.
-        first = tf.strings.join([_up_to(data, known()[0]), ";"])
+        first = tf.strings.join([_up_to(data, known("gif")[0]), ";"])
         return tf.io.decode_image(first, channels=3, expand_animations=False)
 
     def bmp() -> Tensor:
         # TensorFlow wants a file that ends with its last row.
-        return tf.io.decode_bmp(_up_to(data, known()[0]), channels=0)[..., :3]
+        return tf.io.decode_bmp(_up_to(data, known("bmp")[0]), channels=0)[..., :3]
 
     branches = dict(zip(SERVED_FORMATS, (lambda: _jpeg(data), png, gif, bmp, lambda: _webp(data)), strict=True))
     pixels = tf.switch_case(tf.cast(kind, tf.int32), list(branches.values()))

@@ -136,8 +136,7 @@ def kind_of(file: Any) -> Number:
 def read_header(file: Any) -> Header:
     """Read the header of one image file. ``file``: ``Bytes`` or its twin of tensors. Never fails, whatever they are."""
     where, kind = file.where, kind_of(file)
-    readers = (_nothing, _jpeg, _png, _gif, _bmp, _webp)
-    found = file.choose(kind + 1, [lambda read=read: read(file) for read in readers])
+    found = file.choose(kind + 1, [lambda read=read: read(file) for read in (_nothing, *READERS.values())])
     exif_at, pixels, per_pixel, refusal, end, colours = found
     (orientation,) = file.choose(
         where(exif_at > 0, 1, 0), [lambda: _constant(file, 1), lambda: (exif_orientation(file, exif_at),)]
@@ -404,3 +403,6 @@ def _after_prefix(file: Any, exif_at: Number) -> Number:
     """Writers differ in whether the block of a PNG or a WebP begins with ``Exif`` and two zeros, as in a JPEG."""
     prefixed = (exif_at > 0) & (file.number(exif_at, 4) == 0x45786966) & (file.number(exif_at + 4, 2) == 0)
     return exif_at + file.where(prefixed, 6, 0)
+
+
+READERS = dict(zip(SERVED_FORMATS, (_jpeg, _png, _gif, _bmp, _webp), strict=True))
