@@ -9,10 +9,14 @@ import pytest
 
 from tlkeras.errors import ConfigError, FormatError, StorageError
 from tlkeras.storage import (
+    _sweep,
     cache_root,
     clear_cache,
+    csv_bytes,
+    held,
     new_folder,
     parse_json,
+    read_csv,
     read_json,
     reserved,
     sha256_of,
@@ -239,3 +243,53 @@ def test_a_run_that_cannot_be_written_is_told_before_the_work(tmp_path, photo_fo
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         run.train(TrainConfig("tlkeras_tiny"), photo_folder, out=tmp_path / "file" / "run")
+
+
+def test_cells_stay_text_and_come_back_as_they_were(tmp_path):
+    cells = [
+        "=1+1",
+        "+x",
+        "-x",
+        "@x",
+        "\tx",
+        "'=x",
+        "''-x",
+        "'quoted'",
+        "plain",
+        "",
+        "a,b",
+        'say "x"',
+        "\n",
+        "caf\udce9",
+    ]
+    data = csv_bytes(["path", "number"], [(cell, -0.5) for cell in cells])
+    lines = data.decode(errors="surrogateescape").split("\n")[1:]
+    assert not any(line.lstrip('"').startswith(tuple("=+-@\t")) for line in lines)
+    (tmp_path / "a.csv").write_bytes(data)
+    assert read_csv(tmp_path / "a.csv") == [{"path": cell, "number": "-0.5"} for cell in cells]
+    # What was written before there was a mark is read as it was.
+    (tmp_path / "old.csv").write_bytes(b"path\n=x\n")
+    assert read_csv(tmp_path / "old.csv") == [{"path": "=x"}]
+
+
+@pytest.mark.parametrize("data", [b"path\na,b\n", b'path\n"a\n', b"path,label\na\n"])
+def test_a_table_that_is_not_ours_is_one_line(data, tmp_path):
+    (tmp_path / "a.csv").write_bytes(data)
+    with pytest.raises(FormatError, match="no CSV file of tlkeras"):
+        read_csv(tmp_path / "a.csv")
+
+
+def test_litter_of_dead_processes_is_swept_and_that_of_living_ones_left(tmp_path):
+    dead = [tmp_path / ".old.json.0123abcd.part", tmp_path / ".run.89abcdef.part" / "deep" / "file"]
+    living, young, foreign = (
+        tmp_path / f".{name}" for name in ("a.00000000.part", "b.11111111.part", "c.notours.part")
+    )
+    for path in (*dead, living, young, foreign):
+        write_bytes(path, b"x")
+    _sweep.cache_clear()
+    for path in (dead[0], dead[1].parents[1], living, foreign):
+        os.utime(path, (1, 1))
+    os.utime(dead[0], (2**33, 2**33))  # the clock went back meanwhile
+    with held(living):
+        write_bytes(tmp_path / "new", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, young.name, foreign.name, "new"])

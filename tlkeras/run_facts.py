@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from tlkeras.errors import ClassifierError, FormatError
 from tlkeras.evaluation.calibration import reliability_record
 from tlkeras.evaluation.metrics import Evaluation
-from tlkeras.storage import read_json
+from tlkeras.storage import read_csv, read_json
 from tlkeras.trained import CONFIG_FILE, find
 
 CALIBRATION_FILE = "calibration.json"
@@ -167,8 +166,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        # File names that are not UTF-8 come back with their bytes.
-        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return list(csv.DictReader(file))
-    except (OSError, csv.Error) as error:
+        return read_csv(path)
+    except (OSError, FormatError) as error:
         raise ClassifierError(f"'{path}' cannot be read ({error})", next_step="Train again.") from None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import csv
 import errno
 import functools
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -14,9 +16,10 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +90,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     Raises: StorageError when the disk refuses; the old file is left as it was.
     """
     path = Path(path)
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    staged = staged_name(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with staged.open("wb") as file:
+            with staged.open("wb") as file, held(staged):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -170,6 +173,42 @@ def _misfit(value: Any, schema: Any, name: str = "the whole") -> str:
     return ""
 
 
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """The one writer of CSV: a table as the bytes of a file; file names that are not UTF-8 keep their bytes.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe in front, which ``read_csv`` takes away.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_as_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return buffer.getvalue().encode(errors="surrogateescape")
+
+
+def read_csv(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a file that ``csv_bytes`` made, by the names of its header.
+
+    Raises: FormatError when it is no such file; OSError when it cannot be read.
+    """
+    with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FormatError(f"'{path}' is no regular file")
+        try:
+            reader = csv.DictReader(file, strict=True)
+            rows = [{name: _from_text(cell) for name, cell in row.items()} for row in reader]
+        except (csv.Error, TypeError, AttributeError) as error:
+            raise FormatError(f"'{path}' is no CSV file of tlkeras ({error})") from None
+    return rows
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if re.match(r"'*[=+\-@\t\r]", cell) else cell
+
+
+def _from_text(cell: str) -> str:
+    return cell[1:] if re.match(r"'+[=+\-@\t\r]", cell) else cell
+
+
 def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with Path(path).open("rb") as file:
@@ -185,12 +224,13 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
     Raises: StorageError when ``target`` exists or the disk refuses.
     """
     target = Path(target)
-    staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    staged = staged_name(target)
     new_parents = [parent for parent in staged.parents if not parent.exists()]
     with disk_errors(target):
         staged.mkdir(parents=True)
     try:
-        yield staged
+        with held(staged):
+            yield staged
         with disk_errors(target):
             sync_tree(staged)
             # rename(2) would replace an empty folder of that name silently.
@@ -205,6 +245,47 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
                 # Another process may have put something there meanwhile.
                 with contextlib.suppress(OSError):
                     parent.rmdir()
+
+
+def staged_name(target: Path) -> Path:
+    """A hidden sibling that nobody has, to be written in place of ``target``; litter beside it is swept first."""
+    _sweep(target.parent)
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+@contextlib.contextmanager
+def held(staged: Path) -> Iterator[None]:
+    """Hold the lock on what is being written, which the system releases when this process dies, however it does."""
+    import fcntl
+
+    handle = os.open(staged, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems have no locks; nothing is swept there
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Delete what killed processes left of what they were writing in a folder; once in a process."""
+    import fcntl
+
+    for path in folder.glob(".*.????????.part"):
+        # What was begun just now may not be locked yet; what bears a date to come is as old as any.
+        with contextlib.suppress(OSError):
+            if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.part", path.name) or 0 <= time.time() - path.lstat().st_mtime < 60:
+                continue
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
 
 
 UNFINISHED = ".unfinished"

@@ -12,14 +12,13 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
-from tlkeras.storage import cache_root, read_json, write_json
+from tlkeras.storage import cache_root, held, read_json, staged_name, write_json
 
 PRETRAINED = "pretrained"
 IMAGENET = "imagenet"
@@ -137,7 +136,7 @@ def _remember(path: Path) -> None:
 
 
 def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    part = staged_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = part.open("xb")
@@ -148,7 +147,7 @@ def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
             next_step="Set KERAS_HOME to a folder that can be written.",
         ) from error
     try:
-        with stream:
+        with stream, held(part):
             _fetch(file, path, stream.write, progress)
         if file.hash is not None and (received := file_hash(part, file.hash)) != file.hash:
             raise _failed(file, path, f"a file with the hash {received} instead of {file.hash}")

@@ -19,7 +19,7 @@ from tlkeras.errors import FormatError, ImageError
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
 from tlkeras.images.arrays import png_bytes
 from tlkeras.images.decode import decode, read_bytes
-from tlkeras.storage import read_json, write_bytes
+from tlkeras.storage import read_csv, read_json, write_bytes
 from tlkeras.target import load_target
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
@@ -126,16 +126,14 @@ def examples(run: str | Path, folder: Path, count: int = 6) -> list[str]:
     A run may come from a stranger and its list name any file of this machine: what is shown is decoded as an image,
     made smaller, and written as PNG under a number, so that neither another file nor a name or a path gets out.
     """
-    import csv
-
-    path = Path(run) / "splits.csv"
-    if not path.is_file():
-        return []
     by_class: dict[str, list[str]] = {}
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        for row in csv.DictReader(file):
-            if row.get("split") == "test" and row.get("path"):
-                by_class.setdefault(row.get("label") or "", []).append(row["path"])
+    try:
+        rows = read_csv(Path(run) / "splits.csv")
+    except (OSError, FormatError):
+        return []
+    for row in rows:
+        if row.get("split") == "test" and row.get("path"):
+            by_class.setdefault(row.get("label") or "", []).append(row["path"])
     longest = max((len(paths) for paths in by_class.values()), default=0)
     turns = (paths[turn] for turn in range(longest) for paths in by_class.values() if turn < len(paths))
     shown: list[str] = []

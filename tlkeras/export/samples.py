@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from tlkeras.data.open import image_files
-from tlkeras.errors import ImageError
+from tlkeras.errors import DataError, FormatError, ImageError
 from tlkeras.images.decode import SERVED_FORMATS, decode, read_bytes
 from tlkeras.images.header import EXIF_TAG
 from tlkeras.progress import Reporter, Silent
+from tlkeras.storage import read_csv
 
 _T = TypeVar("_T")
 
@@ -117,8 +117,10 @@ def _take_from_run(run: Path, chosen: list[Sample], left_out: list[str]) -> str:
     table = (run.parent if run.name == "classifier" else run) / SPLITS_FILE
     if not table.is_file():
         return ""
-    with table.open(newline="", errors="surrogateescape") as file:
-        rows = [(row["path"], row["split"]) for row in csv.DictReader(file)]
+    try:
+        rows = [(row["path"], row["split"]) for row in read_csv(table)]
+    except (OSError, FormatError, KeyError) as error:
+        raise DataError(f"'{table}' cannot be read ({error})", next_step="Name photos with --images.") from None
     origins = []
     for split in _SPLITS:
         before = len(chosen)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.heads.search import search_linear
 from tlkeras.run_facts import CALIBRATION_FILE, ISSUES_FILE
-from tlkeras.storage import write_bytes, write_json
+from tlkeras.storage import csv_bytes, write_bytes, write_json
 from tlkeras.training.fit import Fitted
 from tlkeras.training.judge import Judgement
 
@@ -76,12 +74,3 @@ def _out_of_fold(fitted: Fitted, seed: int) -> tuple[np.ndarray, np.ndarray]:
         strengths=(head.description.get("strength", _STRENGTH),),
     )
     return pooled[result.held_out_indices], result.held_out_logits
-
-
-def csv_bytes(header: list[str], rows: Any) -> bytes:
-    """A table as the bytes of a CSV file; file names that are not UTF-8 keep their bytes."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue().encode(errors="surrogateescape")

@@ -21,12 +21,12 @@ from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import new_folder, reserved, staged_folder, unfinished, write_bytes, write_json
+from tlkeras.storage import csv_bytes, new_folder, reserved, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point
 from tlkeras.training.judge import Judgement, judge_features, judge_kept, with_class_names
-from tlkeras.training.records import csv_bytes, write_records
+from tlkeras.training.records import write_records
 from tlkeras.training.unfinished import Asked, alone, forget, named
 
 if TYPE_CHECKING:
