@@ -146,7 +146,7 @@ def application(model: keras.Model) -> keras.Model:
         if isinstance(layer, keras.Model):
             starts_with_pixels = layer.layers and layer.layers[0].name == INPUT_NAME
             return application(layer) if starts_with_pixels else layer
-    raise ConfigError("the model must contain a network of keras.applications", received=f"'{model.name}'")
+    raise ConfigError("the model must contain the network of a backbone", received=f"'{model.name}'")
 
 
 def random_twin(backbone: str, pixels: np.ndarray, *, seed: int = 0) -> keras.Model:

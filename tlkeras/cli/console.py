@@ -212,7 +212,9 @@ def _told_at_death(log: str) -> Iterator[None]:
     """
     try:
         # In a session of its own, so that Ctrl-C does not reach it.
-        shell = subprocess.Popen(["/bin/sh", "-c", _AT_DEATH, log], stdin=subprocess.PIPE, start_new_session=True)
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", _AT_DEATH, log], stdin=subprocess.PIPE, cwd="/", start_new_session=True
+        )
     except OSError:
         shell = None
     # The Python lines that were running are written too: the caller's faulthandler, if any, is left alone.
