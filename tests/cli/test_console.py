@@ -58,6 +58,24 @@ def test_a_pipe_of_ascii_gets_escapes_and_no_traceback(tmp_path, monkeypatch):
     assert rb"/L\xf6we;" in stream.buffer.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("redirection", "code", "words"),
+    [
+        (">/dev/full", 2, "error: cannot write 'standard output' (No space left on device). Free some space"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(redirection, code, words, tmp_path):
+    command = f'"{sys.executable}" -m tlkeras.cli.main cache {redirection}'
+    environment = {**os.environ, "TLKERAS_CACHE": str(tmp_path)}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == code
+    assert done.stderr.startswith(words)
+    assert len(done.stderr.splitlines()) == bool(words)
+    assert (str(tmp_path) in done.stdout) == (redirection == "2>&-")
+
+
 @pytest.fixture
 def logs(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow, writing_output
 from tlkeras.cli.options import BY_NAME, Fields
 from tlkeras.errors import ConfigError
 from tlkeras.options import DATA, HEAD, NETWORK
@@ -87,12 +87,13 @@ class CommandLine:
 
     def answer(self, described: Any, tables: Iterable[Any] = (), *words: str) -> None:
         """The result, on standard output: ``described`` with --json, else tables and lines of text."""
-        if self.as_json:
-            print_json(described)
-            return
-        print_tables(list(tables))
-        for line in words:
-            print(line)
+        with writing_output():
+            if self.as_json:
+                print_json(described)
+                return
+            print_tables(list(tables))
+            for line in words:
+                print(line)
 
 
 def command(

@@ -99,6 +99,29 @@ class Terminal:
             self.say(f"{name:>9}  {done:,} {unit} in {seconds:.1f} s ({done / max(seconds, 1e-9):,.0f}/s)")
 
 
+@contextlib.contextmanager
+def writing_output() -> Iterator[None]:
+    """Write to standard output, to the end.
+
+    Raises: StorageError where it goes into a file and the disk refuses.
+    """
+    from tlkeras.storage import storage_error
+
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise storage_error("standard output", error) from error
+
+
+def drop_output() -> None:
+    """Send what is still to come, and what Python writes at its end, nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def print_json(value: Any) -> None:
     """The one JSON object of a command, on standard output."""
     text = json.dumps(value, ensure_ascii=not _writes_unicode(), allow_nan=False)

@@ -14,6 +14,7 @@ import typer
 
 from tlkeras import cli
 from tlkeras.cli.command import REGISTERED, Command, Commands
+from tlkeras.cli.console import drop_output
 from tlkeras.errors import TlkerasError, printable
 
 INTERRUPTED = 130
@@ -43,17 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     # SIGTERM ends a long step as Ctrl-C does: what is finished is stored.
     signal.signal(signal.SIGTERM, _interrupt)
-    # A terminal or a pipe that cannot show a letter gets its escape, not a traceback after all the work.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     try:
         result = app(arguments, standalone_mode=False)
     except TlkerasError as error:
         return _fail(str(error), error.exit_code, prefix="" if error.exit_code == INTERRUPTED else "error: ")
     except BrokenPipeError:
         # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop_output()
         return 0
     except typer.Exit as stop:
         return int(stop.exit_code)
@@ -67,6 +65,20 @@ def main(arguments: list[str] | None = None) -> int:
         words = "interrupted; what was finished is kept, and the same command goes on from there"
         return _fail(words, INTERRUPTED, prefix="")
     return int(result or 0)
+
+
+def _prepare_streams() -> None:
+    """Standard output and error that can be written: no traceback after all the work."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed (`>&-`): what is opened next would get its number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+        # A terminal or a pipe that cannot show a letter gets its escape.
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _usage(error: Any, arguments: list[str]) -> str:
