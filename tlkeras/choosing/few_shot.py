@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Point:
 
     ``per_class``: photos of each class, None for all there are. ``images``: photos in all; ``short_classes``: classes
     that had fewer and gave all they have. ``accuracies``: one per draw, 0..1, with ``mean`` and ``spread`` (standard
-    deviation over the draws, 0 for one). ``per_class_accuracy``: mean over draws of the mean recall over classes.
+    deviation over the draws, 0 for one). ``mean_per_class_accuracy``: mean over draws of the mean recall over classes.
     """
 
     per_class: int | None
@@ -39,19 +39,7 @@ class Point:
     accuracies: tuple[float, ...]
     mean: float
     spread: float
-    per_class_accuracy: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "per_class": self.per_class,
-            "images": self.images,
-            "short_classes": self.short_classes,
-            "mean": self.mean,
-            "spread": self.spread,
-            "mean_per_class_accuracy": self.per_class_accuracy,
-            "accuracies": list(self.accuracies),
-        }
+    mean_per_class_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ class FewShot:
                 "reused": self.extraction.reused,
                 "engine": self.extraction.engine,
             },
-            "points": [point.to_json() for point in self.points],
+            "points": [{**asdict(point), "accuracies": list(point.accuracies)} for point in self.points],
             "all_images_interval": list(self.interval),
             "seconds": self.seconds,
         }
@@ -196,5 +184,5 @@ def _point(
         accuracies=tuple(accuracies),
         mean=float(np.mean(accuracies)),
         spread=spread,
-        per_class_accuracy=float(np.mean(recalls)),
+        mean_per_class_accuracy=float(np.mean(recalls)),
     )

@@ -147,7 +147,7 @@ def _few_shot_table(found: FewShot) -> Any:
                 f"± {100 * point.spread:.1f}" if len(point.accuracies) > 1 else "",
                 f"{100 * min(point.accuracies):.1f} %",
                 f"{100 * max(point.accuracies):.1f} %",
-                f"{100 * point.per_class_accuracy:.1f} %",
+                f"{100 * point.mean_per_class_accuracy:.1f} %",
                 f"95 %: {100 * low:.1f} to {100 * high:.1f} %" if point.per_class is None else note,
             )
         )
