@@ -39,7 +39,7 @@ def bare_pass(files: list[str], engine: str) -> float:
     """Seconds of one decode-and-forward pass in a warm process."""
     from tlkeras import backbones
     from tlkeras.data.pipeline import ImageFile, pixel_batches
-    from tlkeras.features.engines import open_engine
+    from tlkeras.engines import open_engine
 
     images = [ImageFile(path) for path in files]
     network = backbones.build("mobilenet_v2")

@@ -18,7 +18,7 @@ from benchmarks.common import THREADS, fix_threads, print_table
 def main() -> None:
     fix_threads()
     from tlkeras import backbones
-    from tlkeras.features.engines import ENGINES, installed, open_engine
+    from tlkeras.engines import ENGINES, installed, open_engine
 
     rows = []
     for name in sys.argv[1:] or ("mobilenet_v2", "resnet50", "efficientnet_b0", "densenet121"):

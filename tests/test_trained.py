@@ -228,16 +228,19 @@ def test_a_bad_image_is_named_or_handed_over(classifier):
     images = [photo(20, 20), b"no image", photo(20, 20)]
     with pytest.raises(ImageError, match="image 1: the file is not an image"):
         classifier.predict(images)
-    failed = []
-    rows = [row for rows, _ in classifier.predict_batches(images, failed=lambda i, e: failed.append((i, e.reason)))
-            for row in rows]  # fmt: skip
-    assert rows == [0, 2]
-    assert failed == [(1, "not_an_image")]
+    answers = dict(enumerate(answer for _, answer in classifier.predictor().answers(images)))
+    assert answers[1].reason == "not_an_image"
+    np.testing.assert_array_equal(answers[0], answers[2])
 
 
-def test_predicting_in_a_loop_traces_once(classifier):
+def test_predicting_in_a_loop_opens_one_engine(classifier, monkeypatch):
+    from tlkeras import engines
+
+    opened, opening = [], engines.open_engine
+    monkeypatch.setattr(engines, "open_engine", lambda *given, **named: opened.append(1) or opening(*given, **named))
+    fresh = TrainedClassifier(classifier.config, classifier.network)
     data = encode(photo(33, 20), "PNG")
     for _ in range(3):
-        classifier.predict([data])
-        classifier.predict([data, data])
-    assert classifier._forward.experimental_get_tracing_count() == 1
+        fresh.predict([data])
+        fresh.predict([data, data])
+    assert opened == [1]

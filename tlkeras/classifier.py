@@ -118,7 +118,8 @@ class ImageClassifier:
 
         Raises: ImageError, naming the image, for one that cannot be decoded; DataError, ConfigError.
         """
-        return self.trained.predict(listed(images))
+        items = listed(images)
+        return self.trained.predictor(engine=self.config.engine, images=len(items)).predict(items)
 
     def predict(self, images: Any) -> np.ndarray:
         """The most probable class name of each image, ``[N]``; see ``predict_proba``."""

@@ -304,10 +304,11 @@ def new_folder(given: str | Path | None, parent: str | Path, stem: str) -> Path:
 
     Raises: ConfigError when the folder that was asked for exists.
     """
-    return next(_new_folders(given, parent, stem))
+    return next(new_folders(given, parent, stem))
 
 
-def _new_folders(given: str | Path | None, parent: str | Path, stem: str) -> Iterator[Path]:
+def new_folders(given: str | Path | None, parent: str | Path, stem: str) -> Iterator[Path]:
+    """What ``new_folder`` may give, one after the other: numbers without end, or the one that was asked for."""
     if given is not None:
         if Path(given).exists():
             raise ConfigError(f"'{given}' exists already and stays as it is", next_step="Choose another --out.")
@@ -323,54 +324,6 @@ def _new_folders(given: str | Path | None, parent: str | Path, stem: str) -> Ite
         folder = Path(parent) / f"{name}-{number}"
         if not folder.exists() and not unfinished(folder).exists():
             yield folder
-
-
-@contextlib.contextmanager
-def reserved(given: str | Path | None, parent: str | Path, stem: str) -> Iterator[Path]:
-    """A ``new_folder`` whose name no other process is given while the block runs; a killed one holds nothing.
-
-    Raises: ConfigError when the folder that was asked for exists or another process is about to write it;
-    StorageError when it cannot be written.
-    """
-    for folder in _new_folders(given, parent, stem):
-        lock = folder.with_name(f".{folder.name}.lock")
-        new_parents = [above for above in folder.parents if not above.exists()]
-        with disk_errors(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            handle = _locked(lock)
-        if handle is None:
-            continue
-        try:
-            # Another process may have finished it just before the name was ours.
-            if not folder.exists():
-                yield folder
-                return
-        finally:
-            lock.unlink(missing_ok=True)
-            os.close(handle)
-            for above in new_parents:
-                with contextlib.suppress(OSError):  # not empty
-                    above.rmdir()
-    new_folder(given, parent, stem)  # it may be there by now
-    raise ConfigError(f"another process is writing '{given}'", next_step="Wait for it, or choose another --out.")
-
-
-def _locked(path: Path) -> int | None:
-    """A handle that holds the lock on a file, which is made; None where another process has it."""
-    import fcntl
-
-    while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        # Whoever had it may have removed the file, and a third one made it anew.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        os.close(handle)
 
 
 def sync_tree(folder: Path) -> None:

@@ -14,8 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import ClassifierError, FormatError, ImageError, StorageError, TlkerasError
+from tlkeras.errors import ClassifierError, FormatError, StorageError, TlkerasError
 from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.logits import softmax
 from tlkeras.images.resize import check_fit
+from tlkeras.predictor import Predictor
 from tlkeras.storage import parse_json, read_json, sha256_of, staged_folder, write_json
 
 FORMAT_VERSION = 2
@@ -125,47 +125,20 @@ class TrainedClassifier:
 
         return fitted_image(image, self.config.size_px, self.config.fit)
 
-    def predict_batches(
-        self, images: Sequence[Any], *, batch_size: int = 32, failed: Callable[[int, ImageError], None] | None = None
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Answer batch by batch: ``(indices, probabilities [n, K])`` of images (see ``fitted`` for what those may be).
+    def predictor(self, *, engine: str = "tensorflow", images: int | None = None) -> Predictor:
+        """The one predictor of this classifier; ``engine``, ``images``: see ``tlkeras.engines.Runner``."""
+        return Predictor(self, engine=engine, images=images)
 
-        An image that cannot be decoded is handed to ``failed`` with its index.
-
-        Raises: ImageError, naming the image, when ``failed`` is not given.
-        """
-
-        def load(index: int) -> np.ndarray | ImageError:
-            try:
-                return self.fitted(images[index])
-            except ImageError as error:
-                return error
-
-        with ThreadPoolExecutor(4) as pool:
-            for start in range(0, len(images), batch_size):
-                indices = range(start, min(start + batch_size, len(images)))
-                rows: list[int] = []
-                squares: list[np.ndarray] = []
-                for index, loaded in zip(indices, pool.map(load, indices), strict=True):
-                    if not isinstance(loaded, ImageError):
-                        rows.append(index)
-                        squares.append(loaded)
-                    elif failed is not None:
-                        failed(index, loaded)
-                    else:
-                        raise loaded.of(images[index], index)
-                if rows:
-                    yield rows, self.probabilities(self.logits(np.stack(squares)))
+    @cached_property
+    def _in_keras(self) -> Predictor:
+        return self.predictor()
 
     def predict(self, images: Sequence[Any], *, batch_size: int = 32) -> np.ndarray:
-        """Calibrated probabilities float32 ``[N, K]`` of images (see ``fitted`` for what those may be).
+        """Calibrated probabilities float32 ``[N, K]`` of images, by Keras; see ``Predictor.answers``.
 
         Raises: ImageError, naming the image, for one that cannot be decoded.
         """
-        probabilities = np.empty((len(images), len(self.class_names)), np.float32)
-        for rows, answers in self.predict_batches(images, batch_size=batch_size):
-            probabilities[rows] = answers
-        return probabilities
+        return self._in_keras.predict(images, batch_size=batch_size)
 
     def save(self, folder: str | Path) -> Path:
         """Save into a new folder, which appears whole or not at all.

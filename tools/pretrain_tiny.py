@@ -112,7 +112,7 @@ def make_views(folder: Path, root: Path, recipe: Recipe) -> None:
     if not missing:
         return
     from tlkeras import backbones
-    from tlkeras.features.engines import open_engine
+    from tlkeras.engines import open_engine
 
     chosen = photos(root)
     names = [path.relative_to(root).as_posix() for path in chosen.training]

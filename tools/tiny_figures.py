@@ -40,7 +40,7 @@ def features(paths: list[Path], weights: str) -> np.ndarray:
 
     from tlkeras import backbones
     from tlkeras.data.pipeline import ImageFile, pixel_batches
-    from tlkeras.features.engines import open_engine
+    from tlkeras.engines import open_engine
     from tlkeras.training.config import TrainConfig
 
     config = TrainConfig("tlkeras_tiny", weights=weights)

@@ -44,7 +44,9 @@ def test_all_commands_find_the_same_files(run_folder, photo_folder, small_option
 
     predicted = said("predict", run_folder, home, code=1)
     answered = {row["path"] for row in predicted["predictions"]}
-    skipped = {line.split(": ")[0] for line in predicted["skipped"]}
+    skipped = {row["path"] for row in predicted["skipped"]}
+    reasons = {row["path"]: row["reason"] for row in audit["images"]}
+    assert all(row["reason"] == reasons[row["path"]] and row["detail"] for row in predicted["skipped"])
     assert answered | skipped == taken
     assert not answered & skipped
     assert predicted["found"] == audit["found"] == len(answered) + len(skipped) + len(predicted["left_out"])

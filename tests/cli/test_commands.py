@@ -195,7 +195,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_sigterm_ends_a_step_in_order_and_says_how_to_go_on(network, photo_folder, tmp_path, capfd, monkeypatch):
-    from tlkeras.features import engines, extract
+    from tlkeras import engines
 
     def run_and_stop(pixels):
         signal.raise_signal(signal.SIGTERM)
@@ -204,12 +204,28 @@ def test_sigterm_ends_a_step_in_order_and_says_how_to_go_on(network, photo_folde
     def stopping(*_, **__):
         return engines.Engine("tensorflow", "fp32", run_and_stop, 0.0)
 
-    monkeypatch.setattr(extract, "open_engine", stopping)
+    monkeypatch.setattr(engines, "open_engine", stopping)
     assert main(["train", str(photo_folder), *network, "--out", str(tmp_path / "run")]) == 130
     shown = capfd.readouterr()
     assert "the same command goes on from there" in shown.err
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["predict", "run", "photo.jpg"], False),
+        (["predict", "run", "photos", "--to=shards"], True),
+        (["--verbose", "export", "run", "--to", "models"], False),
+        (["extract", "photos", "--to", "shards"], True),
+        (["ideal", "vgg16"], False),
+    ],
+)
+def test_an_interruption_says_that_work_is_kept_where_it_is(arguments, kept, monkeypatch, capfd):
+    monkeypatch.setattr("tlkeras.cli.main.app", lambda *_, **__: 130)
+    assert main(arguments) == 130
+    assert ("goes on from there" in capfd.readouterr().err) == kept
 
 
 def test_the_demo_needs_neither_weights_nor_network(tmp_path, monkeypatch, capfd):

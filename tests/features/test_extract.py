@@ -9,10 +9,10 @@ import pytest
 
 from tests.networks import small_network
 from tests.pictures import encode, photo
-from tlkeras import backbones
+from tlkeras import backbones, engines
 from tlkeras.data.pipeline import ImageFile, pixel_batches
 from tlkeras.errors import ConfigError, ImageError
-from tlkeras.features import engines, extract
+from tlkeras.features import extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
 
 SIZE = 32
@@ -62,7 +62,7 @@ def test_a_network_converted_elsewhere_is_not_converted_again(network, weights_s
     assert engines.prepare(network, weights_sha256, name="tensorflow") is None
     monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path / "other"))
     engines.adopt(weights_sha256, SIZE, converted)
-    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", None)
+    monkeypatch.setattr("tlkeras.onnx_graph.convert", None)
     pixels = np.random.default_rng(0).uniform(0, 255, (3, SIZE, SIZE, 3)).astype(np.float32)
     engine = engines.open_engine(network, weights_sha256, pixels, name="onnxruntime")
     assert engine.difference <= engines.TOLERANCE["fp32"]
@@ -86,7 +86,7 @@ def test_a_prepared_network_is_not_converted_again(network, weights_sha256, file
         raise AssertionError("converted again")
 
     engines.prepare(network, weights_sha256, name="onnxruntime")
-    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", again)
+    monkeypatch.setattr("tlkeras.onnx_graph.convert", again)
     pixels = next(pixel_batches(files, SIZE, "crop"))[1]
     assert engines.open_engine(network, weights_sha256, pixels, name="onnxruntime").difference <= 1e-4
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_converted_is_left_to_the_choice_of_an_engine(network, we
     def impossible(*_):
         raise ValueError("no such operation")
 
-    monkeypatch.setattr("tlkeras.features.onnx_graph.convert", impossible)
+    monkeypatch.setattr("tlkeras.onnx_graph.convert", impossible)
     engines.prepare(network, weights_sha256, name="onnxruntime")
     engines.prepare(network, weights_sha256, name="no engine of this name")
     pixels = next(pixel_batches(files, SIZE, "crop"))[1]

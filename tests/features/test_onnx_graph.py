@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tlkeras.features import onnx_graph
-from tlkeras.features.onnx_graph import APART_MIN_BYTES, convert
+from tlkeras import onnx_graph
+from tlkeras.onnx_graph import APART_MIN_BYTES, convert
 
 tf = pytest.importorskip("tensorflow")
 SIZE = 600  # a square matrix of float32 is above APART_MIN_BYTES

@@ -17,9 +17,9 @@ from tlkeras.choosing.measure import Measured, measure
 from tlkeras.choosing.photos import Photos, audited, stratified
 from tlkeras.choosing.transferability import Transferability, transferability
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.engines import ENGINES
 from tlkeras.errors import ConfigError, DataError, WeightsError, unknown
 from tlkeras.evaluation.metrics import paired_interval
-from tlkeras.features.engines import ENGINES
 from tlkeras.machine import usable_cpus
 from tlkeras.progress import Reporter
 from tlkeras.training.config import TrainConfig

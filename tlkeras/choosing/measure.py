@@ -15,9 +15,9 @@ from tlkeras.choosing.photos import Photos
 from tlkeras.choosing.transferability import label_agreement, logme, statistics_shift
 from tlkeras.data.pipeline import ImageFile, pixel_batches
 from tlkeras.data.verdicts import Verdict
+from tlkeras.engines import Run, open_engine
 from tlkeras.errors import DataError
 from tlkeras.evaluation.metrics import accuracy_interval
-from tlkeras.features.engines import Run, open_engine
 from tlkeras.features.source import FeatureSource
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.search import search_linear

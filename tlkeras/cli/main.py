@@ -18,6 +18,8 @@ from tlkeras.cli.console import drop_output
 from tlkeras.errors import TlkerasError, printable
 
 INTERRUPTED = 130
+# What these compute waits in the cache, or in shards, for the next time.
+KEEP_WORK = ("train", "evaluate", "extract", "audit", "compare", "few-shot")
 
 # A file beside this one that holds a function with @command is a command; nothing else lists it. What is heavy is
 # imported by the functions when they are called.
@@ -62,8 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(_usage(error, arguments), 2)
     # The parser turns KeyboardInterrupt into this code.
     if result == INTERRUPTED:
-        words = "interrupted; what was finished is kept, and the same command goes on from there"
-        return _fail(words, INTERRUPTED, prefix="")
+        return _fail(_interrupted(arguments), INTERRUPTED, prefix="")
     return int(result or 0)
 
 
@@ -79,6 +80,14 @@ def _prepare_streams() -> None:
         # A terminal or a pipe that cannot show a letter gets its escape.
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _interrupted(arguments: list[str]) -> str:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    to_shards = command == "predict" and any(word == "--to" or word.startswith("--to=") for word in arguments)
+    if command in KEEP_WORK or to_shards:
+        return "interrupted; what was finished is kept, and the same command goes on from there"
+    return "interrupted; nothing was written, and the same command begins anew"
 
 
 def _usage(error: Any, arguments: list[str]) -> str:

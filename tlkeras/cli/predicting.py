@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,7 @@ def predict(
     classifier = TrainedClassifier.load(run)
     answers, problems = _answers(classifier, photos.paths, top, line.terminal)
     for problem in problems:
-        line.terminal.say(f"skipped: {problem}")
+        line.terminal.say(f"skipped: {problem['path']}: {problem['detail']}")
     found = found_json(len(photos.paths), photos.left_out)
     line.answer({"predictions": answers, "skipped": problems, **found}, [_table(answers)])
     if problems:
@@ -138,22 +139,23 @@ def _show(line: CommandLine, bulk: Any, *words: str) -> None:
     line.answer(bulk.to_json(), tables, f"{bulk.kind}: {bulk.to}   ({written})", *words)
 
 
-def _answers(classifier: Any, paths: list[str], top: int, terminal: Terminal) -> tuple[list[dict[str, Any]], list[str]]:
+def _answers(
+    classifier: Any, paths: Sequence[str], top: int, terminal: Terminal
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     from tlkeras.errors import ImageError, printable
     from tlkeras.heads.logits import ranked
 
     answers: list[dict[str, Any]] = []
-    problems: list[str] = []
+    problems: list[dict[str, str]] = []
     names = classifier.class_names
-
-    def note(index: int, error: ImageError) -> None:
-        problems.append(f"{printable(paths[index])}: {error}")
-
+    predictor = classifier.predictor(engine="auto", images=len(paths))
     with terminal.step("predict") as progress:
-        for indices, probabilities in classifier.predict_batches(paths, failed=note):
-            for index, row in zip(indices, probabilities, strict=True):
+        for path, row in predictor.answers(paths):
+            if isinstance(row, ImageError):
+                problems.append({"path": printable(path), "reason": row.reason, "detail": str(row)})
+            else:
                 best = [{"label": names[k], "probability": round(float(row[k]), 6)} for k in ranked(row, top)]
-                answers.append({"path": printable(paths[index]), **best[0], "top": best})
+                answers.append({"path": printable(path), **best[0], "top": best})
             progress(len(answers) + len(problems), len(paths))
     return answers, problems
 

@@ -96,8 +96,8 @@ def halve_weights(model: Any) -> None:
 def _convert(trained: TrainedClassifier, top_k: int) -> Any:
     import tensorflow as tf
 
-    from tlkeras.features.onnx_graph import convert
     from tlkeras.images.graph import fit_by_matrix
+    from tlkeras.onnx_graph import convert
 
     config = trained.config
 

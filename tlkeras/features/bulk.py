@@ -17,8 +17,8 @@ from tlkeras.cluster import HERE, LOCAL, Place, check_address, connected
 from tlkeras.data.dataset import Left, found_json
 from tlkeras.data.remote import is_remote
 from tlkeras.data.work import ROWS_A_SHARD, Plan, Work, plan, recipe_of
+from tlkeras.engines import prepare
 from tlkeras.errors import ConfigError
-from tlkeras.features.engines import prepare
 from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
 from tlkeras.features.worker import Done, Job, Parcel, Worker, weights_of
@@ -95,14 +95,8 @@ def extract_to(
 
     keras.utils.set_random_seed(seed)
     network = backbones.build(backbone, weights, size_px=size_px)
-    space = FeatureSpace(
-        backbone=row.name,
-        weights_sha256=backbones.weights_sha256(network),
-        size_px=int(network.input_shape[1]),
-        fit=fit,
-        feature_size=int(network.output_shape[-1]),
-        precision=precision,
-    )
+    weights_sha256 = backbones.weights_sha256(network)
+    space = FeatureSpace.of(network, weights_sha256, backbone=row.name, fit=fit, precision=precision)
     job = Job(_full(to), "features", asdict(space), engine=engine)
     bulk = _run(job, network, weights_of(network), planned, {}, place, reporter or Silent())
     if not is_remote(job.to):
@@ -129,13 +123,7 @@ def predict_to(
     planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir, need_layout=False)
     config = classifier.config
     backbone = classifier.network.get_layer("backbone")
-    space = FeatureSpace(
-        backbone=config.backbone,
-        weights_sha256=backbones.weights_sha256(backbone),
-        size_px=config.size_px,
-        fit=config.fit,
-        feature_size=int(backbone.output_shape[-1]),
-    )
+    space = FeatureSpace.of(backbone, config.backbone_sha256, backbone=config.backbone, fit=config.fit)
     job = Job(_full(to), "predictions", asdict(space), classifier=config, engine=engine)
     described = {"classifier": _plain(config), "network_sha256": backbones.weights_sha256(classifier.network)}
     return _run(job, backbone, weights_of(classifier.network), planned, described, place, reporter or Silent())

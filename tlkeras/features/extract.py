@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.engines import Runner
 from tlkeras.errors import ImageError
-from tlkeras.features.engines import Engine, open_engine
 from tlkeras.features.store import FeatureStore
 from tlkeras.progress import Advance
 
@@ -61,23 +61,21 @@ def extract(
     known = np.all([store.holds(keys) for store in stores], axis=0)
     missing = list({key: i for i, key in enumerate(keys) if not known[i]}.values())
     failed: list[tuple[int, ImageError]] = []
-    runner: Engine | None = None
+    space = stores[0].space
+    views = [store.space.view for store in stores]
+    runner = Runner(network, space.weights_sha256, views, engine=engine, precision=space.precision)
     waiting = _Waiting(stores)
     done = 0
     try:
         batches = pixel_batches(
             [files[i] for i in missing],
-            stores[0].space.size_px,
-            stores[0].space.fit,
+            space.size_px,
+            space.fit,
             batch_size=batch_size,
             failed=lambda index, error: failed.append((missing[index], error)),
         )
         for indices, pixels in batches:
-            if runner is None:
-                space = stores[0].space
-                runner = open_engine(network(), space.weights_sha256, pixels, name=engine, precision=space.precision)
-            views = [runner.run(_view(pixels, store.space.view)) for store in stores]
-            waiting.add([keys[missing[i]] for i in indices], views)
+            waiting.add([keys[missing[i]] for i in indices], runner.views(pixels))
             done += len(indices)
             progress(done, len(missing))
     finally:
@@ -86,14 +84,10 @@ def extract(
         computed=done,
         reused=len(keys) - len(missing),
         failed=tuple(failed),
-        engine=runner.name if runner else None,
-        difference=runner.difference if runner else None,
+        engine=runner.engine.name if runner.engine else None,
+        difference=runner.engine.difference if runner.engine else None,
         seconds=time.perf_counter() - started,
     )
-
-
-def _view(pixels: np.ndarray, view: str) -> np.ndarray:
-    return np.ascontiguousarray(pixels[:, :, ::-1]) if view == "mirrored" else pixels
 
 
 class _Waiting:

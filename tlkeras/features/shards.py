@@ -37,14 +37,14 @@ class Rows:
     height: list[int] = field(default_factory=list)
     answers: list[np.ndarray | None] = field(default_factory=list)
 
-    def add(self, texts: dict[str, str], width: int, height: int) -> int:
-        """Append an image that has no answer yet; returns its row."""
+    def add(self, texts: dict[str, str], width: int, height: int, answer: np.ndarray | None = None) -> int:
+        """Append an image; returns its row."""
         for name, values in self.texts.items():
             # Parquet holds UTF-8; names of files need not be.
             values.append(texts.get(name, "").encode("utf-8", "backslashreplace").decode())
         self.width.append(width)
         self.height.append(height)
-        self.answers.append(None)
+        self.answers.append(answer)
         return len(self.answers) - 1
 
     @property

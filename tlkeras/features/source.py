@@ -11,8 +11,8 @@ import numpy as np
 
 from tlkeras.data.pipeline import ImageFile
 from tlkeras.data.verdicts import Verdict
+from tlkeras.engines import prepare
 from tlkeras.errors import DataError
-from tlkeras.features.engines import prepare
 from tlkeras.features.extract import Extraction, extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.progress import Reporter

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.engines import RECIPE_VERSION
 from tlkeras.errors import DataError, FormatError, StorageError
 from tlkeras.features.shards import ShardSet
+from tlkeras.locks import alone_in
 from tlkeras.storage import cache_root, read_json, sha256_of, size_of, write_bytes, write_json
 
-# Raise it whenever the same recipe would give other numbers: stored vectors are then computed again.
-RECIPE_VERSION = 1
 # So many shards of fewer rows than this become one: each costs an open file, and a search for its name.
 SMALL_SHARDS = 16
 SMALL_ROWS = 4096
@@ -52,6 +51,12 @@ class FeatureSpace:
     feature_size: int
     view: str = "plain"
     precision: str = "fp32"
+
+    @classmethod
+    def of(cls, network: Any, weights_sha256: str, *, backbone: str, fit: str, precision: str = "fp32") -> FeatureSpace:
+        """The plain space of a Keras backbone, pixels → features; ``weights_sha256``: see ``backbones``."""
+        size_px, size = int(network.input_shape[1]), int(network.output_shape[-1])
+        return cls(backbone, weights_sha256, size_px, fit, size, precision=precision)
 
     @property
     def key(self) -> str:
@@ -195,7 +200,9 @@ class FeatureStore:
         numbers = {Path(getattr(shard, "filename", "")).stem: number for number, shard in enumerate(self._shards)}
         wanted = {numbers[path.stem] for path in small}
         keys = [key for key, (number, _) in self._where.items() if number in wanted]
-        with contextlib.suppress(OSError), _alone(self.folder):
+        with contextlib.suppress(OSError), alone_in(self.folder) as alone:
+            if not alone:
+                return
             self.add(keys, self.gather(keys))
             self._verified[Path(self._shards[-1].filename).name] = _mark(Path(self._shards[-1].filename))  # type: ignore[attr-defined]
             for path in small:
@@ -320,19 +327,6 @@ def _by_shard(shards: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     starts = np.flatnonzero(np.diff(shards[order], prepend=-2))
     for rows in np.split(order, starts[1:]) if len(order) else []:
         yield int(shards[rows[0]]), rows
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; raises BlockingIOError in the others."""
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _warn(message: str) -> None:

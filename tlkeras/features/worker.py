@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +22,12 @@ from tlkeras.data.dataset import split_named
 from tlkeras.data.remote import is_remote, read_image
 from tlkeras.data.verdicts import Content, content_of
 from tlkeras.data.work import Work
+from tlkeras.engines import Runner, adopt
 from tlkeras.errors import ImageError, WeightsError
-from tlkeras.features.engines import Engine, adopt, open_engine
 from tlkeras.features.shards import Rows, Shard, write_shard
 from tlkeras.images.decode import decode
+from tlkeras.predictor import BATCH_SIZE, BATCHES_AHEAD, Predictor, in_batches, in_order
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
-
-BATCH_SIZE = 32
-# Batches of decoded images that wait at most, for the network or for their turn: 19 MB each at 224 px.
-BATCHES_AHEAD = 3
-
-# Images on which a worker's engine is compared with Keras; TensorFlow keeps the memory that it took for them.
-VERIFIED = 8
 
 
 @dataclass(frozen=True)
@@ -111,12 +103,21 @@ class Worker:
         else:
             self.network = build_network(job.classifier)
         _assign(self.network, weights)
-        self.backbone = self.network if job.classifier is None else self.network.get_layer("backbone")
-        if backbones.weights_sha256(self.backbone) != space["weights_sha256"]:
+        backbone = self.network if job.classifier is None else self.network.get_layer("backbone")
+        if backbones.weights_sha256(backbone) != space["weights_sha256"]:
             raise WeightsError("a worker's network has other weights than those that were sent",
                                next_step="Install the same versions of keras and tlkeras everywhere.")  # fmt: skip
-        self.classifier = TrainedClassifier(job.classifier, self.network) if job.classifier else None
-        self._engine: Engine | None = None
+        options: dict[str, Any] = {"engine": job.engine, "threads": job.threads}
+        self._compute: Callable[[np.ndarray], np.ndarray]
+        if job.classifier is None:
+            self._runner = Runner(
+                lambda: self.network, space["weights_sha256"], precision=space["precision"], **options
+            )
+            self._compute, self._size = self._runner, int(self.network.output_shape[-1])
+        else:
+            predictor = Predictor(TrainedClassifier(job.classifier, self.network), **options)
+            self._runner = predictor.features
+            self._compute, self._size = predictor.of_pixels, len(job.classifier.class_names)
         size, fit = int(space["size_px"]), str(space["fit"])
         self._fit = tf.function(
             lambda pixels: fit_to_square(pixels, size, fit), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
@@ -125,70 +126,23 @@ class Worker:
     @property
     def engine(self) -> str:
         """The engine's name; empty before the first image."""
-        return self._engine.name if self._engine else ""
+        return self._runner.engine.name if self._runner.engine else ""
 
-    def run(self, work: Work, name: str, progress: Callable[[int], None] = lambda images: None) -> Shard:
-        """Compute one shard and write it under ``name``; ``progress`` is called with the images of each batch.
+    def run(self, work: Work, name: str) -> Shard:
+        """Compute one shard and write it under ``name``.
 
         Raises: StorageError when something cannot be read or written now; DataError for a damaged container.
         """
         rows = Rows()
-        squares: list[np.ndarray] = []
-        at: list[int] = []
-        size = self.backbone.output_shape[-1]
-        if self.classifier is not None:
-            size = len(self.classifier.class_names)
-        for texts, width, height, square in self._decoded(work):
-            row = rows.add(texts, width, height)
-            if square is not None:
-                at.append(row)
-                squares.append(square)
-            if len(squares) == BATCH_SIZE:
-                self._answer(rows, at, squares)
-                progress(BATCH_SIZE)
-                at, squares = [], []
-        if squares:
-            self._answer(rows, at, squares)
-            progress(len(squares))
-        names = self.classifier.class_names if self.classifier else ()
-        return write_shard(self.job.to, rows, self.job.kind, size, name, names)
-
-    def _answer(self, rows: Rows, at: list[int], squares: list[np.ndarray]) -> None:
-        pixels = np.stack(squares)
-        if self._engine is None:
-            space = self.job.space
-            self._engine = open_engine(
-                self.backbone,
-                space["weights_sha256"],
-                pixels[:VERIFIED],
-                name=self.job.engine,
-                precision=space["precision"],
-                threads=self.job.threads,
-            )
-        answers = self._engine.run(pixels)
-        if self.classifier is not None:
-            if self.classifier.config.mirror:
-                answers = (answers + self._engine.run(np.ascontiguousarray(pixels[:, :, ::-1]))) / np.float32(2)
-            logits = np.asarray(self.classifier.head(answers, training=False))
-            answers = self.classifier.probabilities(logits)
-        for row, answer in zip(at, answers, strict=True):
-            rows.answers[row] = answer
-
-    def _decoded(self, work: Work) -> Iterator[tuple[dict[str, str], int, int, np.ndarray | None]]:
-        """What is known of each image, its size, and its pixels where it can be used; in the order of the work."""
-        waiting: deque[Future[Any]] = deque()
         # What waits for an answer over the network does not need a core.
         readers = self.job.readers + (6 if work.files and is_remote(work.files[0][0]) else 0)
-        pool = ThreadPoolExecutor(readers, thread_name_prefix="decode")
-        try:
-            for path, label, split, load in _images(work):
-                waiting.append(pool.submit(self._look, path, label, split, load))
-                if len(waiting) >= BATCHES_AHEAD * BATCH_SIZE:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        looked = in_order(
+            lambda image: self._look(*image), _images(work), threads=readers, ahead=BATCHES_AHEAD * BATCH_SIZE
+        )
+        for (texts, width, height), answer in in_batches(self._compute, looked):
+            rows.add(texts, width, height, answer)
+        names = self.job.classifier.class_names if self.job.classifier else ()
+        return write_shard(self.job.to, rows, self.job.kind, self._size, name, names)
 
     def _look(self, path: str, label: str, split: str, load: Callable[[], bytes]) -> Any:
         key, square = "", None
@@ -203,7 +157,7 @@ class Worker:
         verdict = first_verdict(path, label, split, key, content)
         texts = {name: value for name, value in dataclasses.asdict(verdict).items() if isinstance(value, str)}
         texts["key"] = key
-        return texts, verdict.width, verdict.height, square
+        return (texts, verdict.width, verdict.height), square
 
 
 def _images(work: Work) -> Iterator[tuple[str, str, str, Callable[[], bytes]]]:

@@ -27,7 +27,7 @@ class TrainConfig:
     mirror: average the features of every image with those of its mirror image (twice the work).
     head: which head is trained on the features, or how long to search for the best one.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
-    seed: same seed, same result. engine, precision: see ``tlkeras.features.engines``.
+    seed: same seed, same result. engine, precision: see ``tlkeras.engines``.
     strict: stop when the audit rejects a file, instead of going on without it.
     class_from_name, classes_at: how folders are read, see ``tlkeras.data.folder``.
     fine_tune: how the network is trained on, after its head; None leaves it frozen.

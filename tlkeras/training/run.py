@@ -20,8 +20,9 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
 from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.locks import reserved
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import csv_bytes, new_folder, reserved, staged_folder, unfinished, write_bytes, write_json
+from tlkeras.storage import csv_bytes, new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point

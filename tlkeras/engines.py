@@ -10,7 +10,7 @@ import contextlib
 import functools
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,17 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import ConfigError, unknown
-from tlkeras.features.store import RECIPE_VERSION
 from tlkeras.machine import usable_cpus
 from tlkeras.storage import cache_root, write_bytes
 
 ENGINES = ("openvino", "onnxruntime", "tensorflow")
 PRECISIONS = ("fp32", "bf16")
+# Raise it whenever the same recipe would give other numbers: what was stored is then computed again.
+RECIPE_VERSION = 1
+# Images on which an engine is compared with Keras; TensorFlow keeps the memory that it took for them.
+VERIFIED = 8
+# For fewer images, converting a network (5 s and more) takes longer than it saves.
+CONVERSION_PAYS = 256
 # Largest difference from Keras over the largest feature. Measured: 1e-6 for fp32 engines, 3e-3 to 1e-2 for bf16.
 TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
 
@@ -100,12 +105,13 @@ def open_engine(
             f"{name} is not installed", next_step='Run pip install "tlkeras[fast]", or choose another engine.'
         )
     keras_run = _tensorflow(network)
-    expected = keras_run(first_batch)
+    expected = None
     for candidate in _candidates() if name == "auto" else (name,):
         if candidate == "tensorflow":
             break
         try:
             run = _BUILDERS[candidate](network, weights_sha256, precision, threads or usable_cpus())
+            expected = keras_run(first_batch) if expected is None else expected
             difference = relative_difference(run(first_batch), expected)
         # A runtime that cannot take this network says so in its own exceptions (RuntimeError, Fail, …).
         except Exception as error:
@@ -118,6 +124,57 @@ def open_engine(
             raise ConfigError(f"{candidate} {problem}", next_step="Choose --engine auto or tensorflow.")
         warnings.warn(f"{candidate} {problem}; trying the next engine", stacklevel=2)
     return Engine("tensorflow", "fp32", keras_run, 0.0)
+
+
+class Runner:
+    """A frozen backbone on its engine, which is chosen, built and verified when the first pixels are there.
+
+    ``network``: gives the Keras backbone. ``views``: of each image, "plain" or "mirrored", left to right.
+    ``images``: how many there will be, where that is known; the other options: see ``open_engine``.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[], Any],
+        weights_sha256: str,
+        views: Sequence[str] = ("plain",),
+        *,
+        engine: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        images: int | None = None,
+    ) -> None:
+        self._network = network
+        self._weights_sha256 = weights_sha256
+        self._views = tuple(views)
+        self._options: dict[str, Any] = {"name": engine, "precision": precision, "threads": threads}
+        self._few = images is not None and images < CONVERSION_PAYS
+        self.engine: Engine | None = None
+
+    def views(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """The features of each view, float32 ``[n, D]``, of fitted pixels float32 ``[n, S, S, 3]`` in 0..255.
+
+        Raises: ConfigError as ``open_engine``.
+        """
+        if self.engine is None:
+            converted = _onnx_path(self._weights_sha256, pixels.shape[1])
+            if self._few and self._options["name"] == "auto" and not converted.exists():
+                self._options["name"] = "tensorflow"
+            self.engine = open_engine(self._network(), self._weights_sha256, pixels[:VERIFIED], **self._options)
+        run = self.engine.run
+        return [run(np.ascontiguousarray(pixels[:, :, ::-1]) if v == "mirrored" else pixels) for v in self._views]
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """The features of all views averaged, float32 ``[n, D]``; see ``views``."""
+        return averaged(self.views(pixels))
+
+
+def averaged(views: Sequence[np.ndarray]) -> np.ndarray:
+    """The features of an image, float32 ``[n, D]``, from those of its views."""
+    total = views[0]
+    for features in views[1:]:
+        total = total + features
+    return total / np.float32(len(views)) if len(views) > 1 else total
 
 
 def relative_difference(got: np.ndarray, expected: np.ndarray) -> float:
@@ -156,7 +213,7 @@ def _tensorflow(network: Any) -> Run:
 
 def _onnx_file(network: Any, weights_sha256: str) -> Path:
     """The converted network, kept in the cache: conversion takes seconds and is the same every time."""
-    from tlkeras.features.onnx_graph import convert
+    from tlkeras.onnx_graph import convert
 
     path = _onnx_path(weights_sha256, network.input_shape[1])
     if not path.exists():
@@ -166,7 +223,7 @@ def _onnx_file(network: Any, weights_sha256: str) -> Path:
 
 
 def _onnx_path(weights_sha256: str, size_px: int) -> Path:
-    from tlkeras.features.onnx_graph import OPSET
+    from tlkeras.onnx_graph import OPSET
 
     return cache_root() / "engines" / f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
 
