@@ -1,4 +1,6 @@
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,17 @@ def run_folder(photo_folder: Path, small_weights: Path, tmp_path_factory: pytest
     train(config, photo_folder, out=folder)
     cache.undo()
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("file systems can be mounted by root only")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import shutil
+import os
 import tempfile
 from collections.abc import Sequence
 
@@ -35,11 +34,9 @@ def squares(
         return np.zeros(shape, np.uint8)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < len(verdicts) * side_px * side_px * 3:
-            # A mapped file that outgrows the disk would end the process with a bus error.
-            raise OSError(errno.ENOSPC, "no space left on device")
         with tempfile.TemporaryFile(dir=folder) as file:
-            pixels = np.memmap(file, np.uint8, "w+", shape=shape)
+            _allocate(file.fileno(), len(verdicts) * side_px * side_px * 3)
+            pixels = np.memmap(file, np.uint8, "r+", shape=shape)
     files = [ImageFile(v.path, v.orientation, in_graph=not v.unserved) for v in verdicts]
     done = 0
     for indices, fitted in pixel_batches(files, side_px, fit):
@@ -47,3 +44,16 @@ def squares(
         done += len(indices)
         progress(done, len(files))
     return pixels
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Take the space now, in bytes: a mapped file that outgrows the disk ends the process with a bus error.
+
+    Raises: OSError when it is not there.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    zeros = bytes(1 << 20)  # macOS: what is written is there
+    for at in range(0, size, len(zeros)):
+        os.pwrite(descriptor, zeros[: size - at], at)
