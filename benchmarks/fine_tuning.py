@@ -51,7 +51,7 @@ def measured(
         )
     tuning = run.fine_tuning()
     assert tuning is not None
-    before, after = (j.probabilities.argmax(axis=1) == j.images.labels for j in (run.frozen_judgement, run.judgement))
+    before, after = (j.answers.right for j in (run.frozen_judgement, run.judgement))
     names = ["/".join(Path(path).parts[-2:]) for path in run.judgement.images.paths]
     return {
         "train": int((run.fitted.images.splits != "test").sum()),

@@ -59,7 +59,7 @@ def train(folder: str, memory_gb: float) -> None:
     """Print what one run gives, as JSON."""
     from tlkeras import backbones
     from tlkeras.training.config import TrainConfig
-    from tlkeras.training.on_shards import train_on_shards
+    from tlkeras.training.run import train as run_training
 
     backbones.build("mobilenet_v2", "pretrained")
     before, peak, over = resident_mb(), [0.0], threading.Event()
@@ -72,9 +72,7 @@ def train(folder: str, memory_gb: float) -> None:
     watcher.start()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        run = train_on_shards(
-            TrainConfig(backbone="mobilenet_v2"), folder, out=f"{out}/run", memory_gb=memory_gb
-        ).to_json()
+        run = run_training(TrainConfig(memory_gb=memory_gb), folder, out=f"{out}/run").to_json()
     seconds = time.perf_counter() - started
     over.set()
     watcher.join()
@@ -82,7 +80,7 @@ def train(folder: str, memory_gb: float) -> None:
     print(
         json.dumps(
             {
-                "streamed": head["streamed"],
+                "streamed": head.get("streamed", False),
                 "passes": head.get("passes"),
                 "promised_mb": head.get("memory_bytes", 0) / 1e6,
                 "peak_mb": peak[0] - before,

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tlkeras.data.dataset import printable
 from tlkeras.errors import ClassifierError, FormatError
-from tlkeras.evaluation.calibration import reliability_record
-from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.evaluation.metrics import Answers, Evaluation
 from tlkeras.storage import read_csv, read_json
 from tlkeras.trained import CONFIG_FILE, find
 
+# Of the JSON files of a run directory; files without one are of version 1, too.
+FORMAT_VERSION = 1
 CALIBRATION_FILE = "calibration.json"
 ISSUES_FILE = "label_issues.csv"
 # Written by fine-tuning: its learning curves.
@@ -93,21 +95,20 @@ class RunFacts:
         text = str(self.run.get("data", "")).rstrip("/\\")
         return Path(text).stem if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") else Path(text).name
 
-    def measured(
-        self, evaluation: Evaluation, paths: Sequence[str], labels: Any, probabilities: Any, name: str
-    ) -> RunFacts:
-        """The same run, measured on other data: labels int ``[N]``, probabilities float ``[N, K]``."""
+    def measured(self, evaluation: Evaluation, answers: Answers, paths: Sequence[str], name: str) -> RunFacts:
+        """The same run, measured on other data, called ``name``; ``answers`` is aligned with ``paths``."""
         names = self.class_names
-        best = probabilities.argmax(axis=1)
         predictions = tuple(
-            Prediction(path, names[label], names[top], float(row[top]))
-            for path, label, top, row in zip(paths, labels, best, probabilities, strict=True)
+            Prediction(path, names[label], names[top], float(share))
+            for path, label, top, share in zip(
+                paths, answers.labels, answers.predicted, answers.probability, strict=True
+            )
         )
         return replace(
             self,
             metrics=evaluation.to_json(),
             predictions=predictions,
-            calibration=reliability_record(probabilities, labels, float(self.classifier["temperature"])),
+            calibration=answers.reliability(float(self.classifier["temperature"])),
             measured_on=f"photos of {name}",
         )
 
@@ -117,17 +118,16 @@ def read_run(folder: str | Path) -> RunFacts:
 
     Raises: ClassifierError when it is neither, or one of its files cannot be read.
     """
-    folder = Path(folder)
-    classifier = find(folder)
-    # The classifier folder of a run is taken for the run.
-    inside = classifier.name == "classifier" and (classifier.parent / "run.json").exists()
-    home = classifier.parent if inside else folder
+    home, classifier = _home(folder)
     described = _json(classifier / CONFIG_FILE)
+    run = _json(home / "run.json") or {}
+    if not isinstance(run.get("seconds", {}), dict):
+        run["seconds"] = {"all": run["seconds"]}  # as 0.1 wrote it of runs on stored features
     try:
         return RunFacts(
             folder=home,
             classifier={**(described or {}), "class_names": [str(name) for name in (described or {})["class_names"]]},
-            run=_json(home / "run.json") or {},
+            run=run,
             metrics=_json(home / "metrics.json"),
             audit=_json(home / "audit.json"),
             calibration=_json(home / CALIBRATION_FILE),
@@ -153,13 +153,42 @@ def read_run(folder: str | Path) -> RunFacts:
         raise ClassifierError(f"'{home}' has a file that lacks a field ({error})", next_step="Train again.") from None
 
 
+def trained_on(folder: str | Path) -> dict[str, str] | None:
+    """What the classifier of a run was trained on: ``train`` or ``validation`` by SHA-256 of a photo's content.
+
+    Of runs without that column the audit tells. None for a bare classifier, and where neither is there.
+
+    Raises: ClassifierError when it is neither a run nor a classifier, or a file cannot be read.
+    """
+    home, _ = _home(folder)
+    rows = _rows(home / "splits.csv")
+    if rows and "sha256" not in rows[0]:
+        audit = _json(home / "audit.json") or {}
+        content = {image["path"]: image["sha256"] for image in audit.get("images", [])}
+        rows = [{**row, "sha256": content.get(printable(row["path"]), "")} for row in rows]
+    known = {row["sha256"]: row["split"] for row in rows if row["sha256"]}
+    return {content: split for content, split in known.items() if split in ("train", "validation")} or None
+
+
+def _home(folder: str | Path) -> tuple[Path, Path]:
+    """The run directory, or the folder itself where there is none, and the folder of the classifier."""
+    folder = Path(folder)
+    classifier = find(folder)
+    # The classifier folder of a run is taken for the run.
+    inside = classifier.name == "classifier" and (classifier.parent / "run.json").exists()
+    return (classifier.parent if inside else folder), classifier
+
+
 def _json(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return read_json(path)
+        value: dict[str, Any] = read_json(path)
     except (OSError, FormatError) as error:
         raise ClassifierError(f"'{path}' cannot be read ({error})", next_step="Train again.") from None
+    if path.name != CONFIG_FILE and value.get("format_version", 1) != FORMAT_VERSION:
+        raise ClassifierError(f"'{path}' was written by a later version", next_step="Update tlkeras.")
+    return value
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

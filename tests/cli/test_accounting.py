@@ -54,7 +54,7 @@ def test_all_commands_find_the_same_files(run_folder, photo_folder, small_option
     measured = said("evaluate", run_folder, home, "--engine", "tensorflow")
     assert measured["found"] == audit["found"]
     assert {row["path"] for row in measured["skipped"]} == rejected
-    assert measured["images"] + len(rejected) == len(taken)
+    assert measured["images"] + measured["seen"]["images"] + len(rejected) == len(taken)
 
     extracted = said("extract", home, "--to", tmp_path / "to", *small_options)
     rows = ShardSet(str(tmp_path / "to"), "features").columns(["path", "status"])

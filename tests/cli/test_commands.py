@@ -48,7 +48,17 @@ def test_train_then_evaluate_then_predict(network, photo_folder, tmp_path, capfd
     assert main(["evaluate", str(out), str(photo_folder), "--engine", "tensorflow", "--json"]) == 0
     evaluation = read_json(capfd)
     assert {"accuracy", "mean_per_class_accuracy", "log_loss", "ece", "images"} <= set(evaluation)
-    assert evaluation["images"] == 60
+    # Of the photos that it was trained on none is measured, unless that is asked for.
+    assert evaluation["images"] == trained["evaluation"]["images"] == 8
+    assert evaluation["log_loss"] == pytest.approx(trained["evaluation"]["log_loss"])
+    seen = evaluation["seen"]
+    assert (seen["known"], seen["images"], seen["left_out"]) == (True, 52, True)
+    assert len(seen["train"]) + len(seen["validation"]) == 52
+    everything = ["evaluate", str(out), str(photo_folder), "--engine", "tensorflow", "--include-seen"]
+    assert main([*everything, "--json"]) == 0
+    assert read_json(capfd)["images"] == 60
+    assert main(everything) == 0
+    assert "52 images took part in training" in capfd.readouterr().err
 
     # Features of the first run are found again; another head is trained on them.
     assert main(["train", str(photo_folder), *network, "--head", "mlp", "--out", f"{out}2", "--json"]) == 0
@@ -148,7 +158,6 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
         (["train", "PHOTOS", "--unfreeze", "2"], "--unfreeze has no effect without --fine-tune"),
         (["train", "PHOTOS", "--fine-tune", "2", "--momentum", "0.8"], "--momentum has no effect without --optimiser"),
         (["train", "PHOTOS", "--find-rate", "--learning-rate", "0.1"], "--learning-rate has no effect with --find-"),
-        (["train", "PHOTOS", "--memory-gb", "1"], "--memory-gb has no effect on photos"),
         (["train", "PHOTOS", "--test", "x", "--test-fraction", "0.2"], "--test-fraction has no effect with --test"),
         (["train", "--resume", "RUN", "--seed", "3"], "has no effect with --resume: a run goes on as it was begun"),
         (["train", "PHOTOS", "--seed", "x"], "--seed"),
@@ -168,6 +177,8 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
         (["report", "RUN", "--engine", "tensorflow"], "--engine has no effect without DATA"),
         (["predict", "RUN", "x.jpg", "--top", "0"], "--top"),
         (["train", "ONE_CLASS"], "at least two classes"),
+        (["train", "PHOTOS", "--memory-gb", "0"], "positive number"),
+        (["train", "PHOTOS", "--head", "mlp", "--memory-gb", "0.0001"], "holds the features of 52 images in memory"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -38,7 +38,8 @@ def test_the_run_says_so(tuned):
 
 def test_evaluation_is_that_of_the_run(tuned, photo_folder, capfd):
     # Other features than the pretrained network's, though the same photos: they are not confused.
-    assert main(["evaluate", str(tuned), str(photo_folder), "--engine", "tensorflow", "--json"]) == 0
+    every = ["--engine", "tensorflow", "--include-seen", "--json"]
+    assert main(["evaluate", str(tuned), str(photo_folder), *every]) == 0
     evaluation = json.loads(capfd.readouterr().out)
     assert main(["predict", str(tuned), str(photo_folder / "*" / "[0-9]*.jpg"), "--json"]) == 0
     answers = json.loads(capfd.readouterr().out)["predictions"]

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.evaluation.metrics import accuracy_interval, evaluate_probabilities, paired_interval
+from tlkeras.evaluation.metrics import (
+    Answers,
+    accuracy_interval,
+    evaluate_answers,
+    evaluate_probabilities,
+    paired_interval,
+)
 
 NAMES = ["cat", "dog", "fox"]
 PROBABILITIES = np.array(
@@ -125,3 +131,16 @@ def test_refuses(change, error, words):
     options = {"probabilities": PROBABILITIES, "labels": LABELS, "class_names": NAMES} | change
     with pytest.raises(error, match=words):
         evaluate_probabilities(**options)
+
+
+def test_answers_in_batches_measure_the_same_as_the_whole_table():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 7, 90)
+    probabilities = np.round(rng.dirichlet(np.full(7, 0.5), 90), 2) + 0.01  # some are equal
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    order = rng.permutation(90)
+    batches = [Answers.of(probabilities[rows], labels[rows], 1.7) for rows in np.array_split(order, 4)]
+    answers = Answers.joined(batches).in_order(order)
+    names = [str(i) for i in range(7)]
+    assert evaluate_answers(answers, names) == evaluate_probabilities(probabilities, labels, names)
+    assert answers.reliability(1.7) == Answers.of(probabilities, labels, 1.7).reliability(1.7)

@@ -9,8 +9,7 @@ import numpy as np
 from tests.pictures import photo
 from tlkeras.data.audit import audit
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.evaluation.calibration import reliability_record
-from tlkeras.evaluation.metrics import evaluate_probabilities
+from tlkeras.evaluation.metrics import Answers, evaluate_probabilities
 
 
 def make_run(folder: Path, class_names, images_per_class, *, side_px=64, wrong=0.2, names=None, issues=0, seed=0):
@@ -42,7 +41,7 @@ def make_run(folder: Path, class_names, images_per_class, *, side_px=64, wrong=0
     evaluation = evaluate_probabilities(probabilities, test.labels, class_names, paths=test.paths)
     temperature = 1.4
     write(folder / "metrics.json", evaluation.to_json())
-    write(folder / "calibration.json", reliability_record(probabilities, test.labels, temperature))
+    write(folder / "calibration.json", Answers.of(probabilities, test.labels, temperature).reliability(temperature))
     write(folder / "audit.json", audit(dataset).to_json())
     write(folder / "run.json", described(folder, class_names, len(test)))
     head = {"kind": "linear", "units": [256], "dropout": 0.3, "batch_norm": True}

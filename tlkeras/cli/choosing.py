@@ -61,7 +61,7 @@ def compare(
     line.answer(described, _comparison_tables(found), *words)
 
 
-@command(CHOOSING, Fields(TrainConfig, skip=("precision", "strict")))
+@command(CHOOSING, Fields(TrainConfig, skip=("precision", "memory_gb", "strict")))
 def few_shot(
     line: CommandLine,
     data: Annotated[str, _DATA],

@@ -35,6 +35,9 @@ DataDirOption = Annotated[
     str | None,
     typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
 ]
+IncludeSeenOption = Annotated[
+    bool, typer.Option("--include-seen", help="Measure on photos that the classifier was trained on, too.")
+]
 NetworkArgument = Annotated[str, typer.Argument(help="A backbone ('tlkeras backbones' lists all) or a run directory.")]
 WeightsOption = Annotated[
     str, typer.Option("--weights", help="Of a backbone: imagenet, none (random), or a weights file.")

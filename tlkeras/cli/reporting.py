@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlkeras.cli.command import USING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, EngineOption, JsonOption, Terminal, print_json, quiet_tensorflow
+from tlkeras.cli.console import (
+    DataDirOption,
+    EngineOption,
+    IncludeSeenOption,
+    JsonOption,
+    Terminal,
+    print_json,
+    quiet_tensorflow,
+)
 
 if TYPE_CHECKING:
     from tlkeras.run_facts import RunFacts
@@ -30,12 +38,13 @@ def report(
         Path | None, typer.Option(help="Published version whose check is shown; default the latest inside RUN.")
     ] = None,
     card: Annotated[Path | None, typer.Option(help="Also write the model card to this file.")] = None,
+    include_seen: IncludeSeenOption = False,
     engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run as one HTML file, and on request its model card."""
-    line.refuse(("engine", "data_dir"), "without DATA", unless=data is not None)
+    line.refuse(("include_seen", "engine", "data_dir"), "without DATA", unless=data is not None)
     terminal = Terminal()
     with quiet_tensorflow():
         from tlkeras.export.card import model_card
@@ -45,7 +54,7 @@ def report(
 
         facts = read_run(run)
         if data is not None:
-            facts = _measured(facts, data, data_dir, engine, terminal)
+            facts = _measured(facts, data, data_dir, engine, include_seen, terminal)
         made = None
         if full:
             from tlkeras.report.heavy import make_missing
@@ -65,13 +74,12 @@ def report(
         print(f"next: tlkeras report {run} --full   (heat maps, ideal images, an attack, robustness)")
 
 
-def _measured(facts: RunFacts, data: str, data_dir: str | None, engine: str, terminal: Terminal) -> RunFacts:
+def _measured(
+    facts: RunFacts, data: str, data_dir: str | None, engine: str, include_seen: bool, terminal: Terminal
+) -> RunFacts:
     """The run, measured anew on ``data``."""
-    from tlkeras.data.open import open_dataset
-    from tlkeras.trained import TrainedClassifier
-    from tlkeras.training.judge import judge
+    from tlkeras.cli.training import judged
 
-    dataset = open_dataset(data, data_dir=data_dir, for_training=False)
-    judgement = judge(TrainedClassifier.load(facts.folder), dataset, engine=engine, reporter=terminal)
+    judgement = judged(facts.folder, data, data_dir, engine, include_seen, terminal)
     images = judgement.images
-    return facts.measured(judgement.evaluation, images.paths, images.labels, judgement.probabilities, dataset.name)
+    return facts.measured(judgement.evaluation, judgement.answers, images.paths, images.name)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, NetworkArgument, SizeOption, WeightsOption, table, write_results
+from tlkeras.cli.console import (
+    DataDirOption,
+    IncludeSeenOption,
+    NetworkArgument,
+    SizeOption,
+    WeightsOption,
+    table,
+    write_results,
+)
 from tlkeras.cli.options import LAYOUT, Fields, listed
 from tlkeras.training.config import TrainConfig
 
@@ -37,6 +45,7 @@ def robustness(
     seed: Annotated[int, typer.Option(help="Same seed, same figures.")] = 0,
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
+    include_seen: IncludeSeenOption = False,
     data_dir: DataDirOption = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder for figures and curves; default robustness/NETWORK-NUMBER.")
@@ -50,8 +59,10 @@ def robustness(
     from tlkeras.attacks.robustness import robustness as measure
     from tlkeras.data.open import open_dataset
     from tlkeras.images.arrays import figure_bytes
+    from tlkeras.run_facts import trained_on
     from tlkeras.storage import new_folder
     from tlkeras.target import load_target
+    from tlkeras.training.judge import unseen
 
     config = RobustnessConfig(
         methods=None if methods is None else listed("--methods", methods),
@@ -65,8 +76,15 @@ def robustness(
     folder = new_folder(out, "robustness", network)
     dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
     line.terminal.say_all(dataset.report())
+    is_run = Path(network).is_dir()
+    line.refuse(("include_seen",), "for a network of the table", unless=is_run)
+    seen: dict[str, Any] = {}
+    if is_run:
+        dataset, left = unseen(dataset, trained_on(network), include_seen=include_seen)
+        seen = {"seen": left.to_json()}
+        line.terminal.say_all(left.report())
     found = measure(load_target(network, weights=weights, size_px=size), dataset, config, reporter=line.terminal)
-    described = {**found.to_json(), "data": data, "out": str(folder)}
+    described = {**found.to_json(), **seen, "data": data, "out": str(folder)}
     pictures = {"robustness.png": figure_bytes(figure_of_robustness(found))}
     write_results(folder, "robustness.json", described, pictures)
     for flag in found.flags:

@@ -11,6 +11,7 @@ from tlkeras.cli.command import TRAINING, USING, CommandLine, command
 from tlkeras.cli.console import (
     DataDirOption,
     EngineOption,
+    IncludeSeenOption,
     JsonOption,
     Terminal,
     print_json,
@@ -18,16 +19,19 @@ from tlkeras.cli.console import (
     quiet_tensorflow,
 )
 from tlkeras.cli.options import LAYOUT, Fields
-from tlkeras.cli.scaling import MemoryOption, holds_features, train_on_features
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
 from tlkeras.options import DATA
 from tlkeras.training.config import DEMO_BACKBONE, TrainConfig
 
 if TYPE_CHECKING:
+    from tlkeras.training.judge import Judgement
     from tlkeras.training.run import Run
 
 _TUNING = "Fine-tuning, with --fine-tune"
+# What extracted features bring with them, or cannot give.
+_OF_NETWORK = ("backbone", "size_px", "fit", "mirror", "engine", "precision")
+_OF_PHOTOS = (*_OF_NETWORK, *LAYOUT, "test", "data_dir", "fine_tune", "find_rate")
 # What looking for a learning rate does without.
 _NOT_FOR_A_RATE = (
     "fine_tune",
@@ -65,7 +69,6 @@ def train(
         str | None, typer.Option(help="Other data to measure on, instead of a split of DATA.", rich_help_panel=DATA)
     ] = None,
     data_dir: DataDirOption = None,
-    memory_gb: MemoryOption = 2.0,
     fine_tune: Annotated[
         int | None,
         typer.Option(
@@ -83,6 +86,7 @@ def train(
 ) -> None:
     """Train a classifier on a pretrained network's features, measure it and save it."""
     from tlkeras.errors import ConfigError
+    from tlkeras.features.shards import holds_features
 
     if (data is None) == (resume is None):
         raise ConfigError(
@@ -94,14 +98,14 @@ def train(
     head = line.values(HeadConfig) | line.values(HeadSearch)
     kind = head.pop("kind")
     tuned = line.values(FineTuneConfig)
-    features = data is not None and holds_features(data)
+    stored = data is not None and holds_features(data)
     # Which options belong to what.
     for names, takes_effect, because in (
         (line.names(FineTuneConfig), tuning, "without --fine-tune"),
         (("units", "dropout", "batch_norm"), kind == "mlp", "without --head mlp"),
         (("budget_s",), kind == AUTO, "without --head auto"),
         (("test_fraction",), test is None, "with --test"),
-        (("memory_gb",), features, "on photos"),
+        (_OF_PHOTOS, not stored, "on extracted features"),
         (_NOT_FOR_A_RATE, not find_rate, "with --find-rate"),
         (("momentum",), tuned.get("optimiser") == "sgd", "without --optimiser sgd"),
         (("soup",), not tuned.get("refit"), "without --no-refit"),
@@ -119,9 +123,6 @@ def train(
         from tlkeras.training.run import train as run_training
 
         config = TrainConfig(**options, head=head_named(kind, **head), fine_tune=fine_tuning if tuning else None)
-        if features:
-            train_on_features(config, data or "", out, test, memory_gb, terminal, as_json)
-            return
         if find_rate:
             found = search_rate(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
         elif resume is not None:
@@ -154,30 +155,49 @@ def evaluate(
     line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
+    include_seen: IncludeSeenOption = False,
     engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a classifier on labelled photos."""
+    """Measure a classifier on labelled photos; those that it was trained on are left out."""
+    from tlkeras.features.shards import holds_features
+
+    line.refuse((*LAYOUT, "engine", "data_dir"), "on extracted features", unless=not holds_features(data))
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.data.dataset import found_json, printable
-        from tlkeras.data.open import open_dataset
         from tlkeras.evaluation.tables import tables
-        from tlkeras.trained import TrainedClassifier, find
-        from tlkeras.training.judge import judge
 
-        find(run)  # a wrong directory is told at once, before TensorFlow is loaded
-        dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
-        terminal.say_all(dataset.report())
-        judgement = judge(TrainedClassifier.load(run), dataset, engine=engine, reporter=terminal)
+        judgement = judged(run, data, data_dir, engine, include_seen, terminal, **line.values(TrainConfig))
     if as_json:
-        rejected = [v for v in judgement.audit.verdicts if v.status == "rejected"] if judgement.audit else []
-        skipped = [{"path": printable(verdict.path), "reason": verdict.reason} for verdict in rejected]
-        found = found_json(judgement.evaluation.images + len(skipped), dataset.left_out)
-        print_json({**judgement.evaluation.to_json(), "skipped": skipped, **found})
+        print_json(judgement.to_json())
     else:
         print_tables(tables(judgement.evaluation))
+
+
+def judged(
+    run: Path, data: str, data_dir: str | None, engine: str, include_seen: bool, terminal: Terminal, **layout: Any
+) -> Judgement:
+    """A run, measured on ``data``, with lines on what was left out and what it has seen in training."""
+    from tlkeras.run_facts import trained_on
+    from tlkeras.trained import TrainedClassifier
+    from tlkeras.training.judge import judge
+    from tlkeras.training.source import images_of, open_data
+
+    seen = trained_on(run)  # a wrong directory is told at once, before TensorFlow is loaded
+    opened = open_data(data, data_dir=data_dir, **layout, for_training=False)
+    terminal.say_all(images_of(opened).report())
+    judgement = judge(
+        TrainedClassifier.load(run),
+        opened,
+        trained_on=seen,
+        include_seen=include_seen,
+        engine=engine,
+        reporter=terminal,
+    )
+    if judgement.seen is not None:
+        terminal.say_all(judgement.seen.report())
+    return judgement
 
 
 def told(run: Run) -> str:

@@ -66,6 +66,11 @@ class Audit:
         """int64 ``[K]``, aligned with ``kept``: exact and near copies share a number. For ``splits.split``."""
         return self.all_groups[self.kept_mask]
 
+    def subset(self, chosen: np.ndarray) -> Audit:
+        """The verdicts where a mask, bool ``[N]``, is true."""
+        verdicts = tuple(verdict for verdict, wanted in zip(self.verdicts, chosen, strict=True) if wanted)
+        return Audit(self.dataset.subset(chosen), verdicts, self.all_groups[chosen])
+
     def counts(self) -> dict[str, Any]:
         """Images in all, of each status, of each reason within it, and how many a served graph refuses."""
         statuses = Counter(verdict.status for verdict in self.verdicts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlkeras.errors import ConfigError
-from tlkeras.heads.logits import check_scores, softmax
+from tlkeras.heads.logits import check_scores
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Reliability:
     confidence: np.ndarray
     accuracy: np.ndarray
 
+    @property
+    def error(self) -> float:
+        """The expected calibration error, 0..1: how far confidence is from accuracy, weighted by images; 0 for none."""
+        return float(np.abs(self.confidence - self.accuracy) @ self.counts / max(int(self.counts.sum()), 1))
+
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
     """Confidence against accuracy in equal-width bins, for probabilities [N, K] and labels int [N].
@@ -31,11 +36,18 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
         ConfigError: fewer than one bin.
         DataError: probabilities and labels that do not fit each other.
     """
+    wide, labels = check_scores(probabilities, labels, "probabilities")
+    return reliability_of(wide.max(axis=1), wide.argmax(axis=1) == labels, bins)
+
+
+def reliability_of(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Reliability:
+    """The same from the probability of each image's predicted class, float64 [N], and whether it is right, bool [N].
+
+    Raises:
+        ConfigError: fewer than one bin.
+    """
     if bins < 1:
         raise ConfigError("a reliability plot needs at least one bin", received=bins)
-    wide, labels = check_scores(probabilities, labels, "probabilities")
-    confidence = wide.max(axis=1)
-    right = wide.argmax(axis=1) == labels
     # Bins are (low, high], as in the paper.
     index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     counts = np.bincount(index, minlength=bins)
@@ -53,35 +65,31 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 
     Raises as ``reliability``; 0 for no images.
     """
-    bars = reliability(probabilities, labels, bins)
-    return float(np.abs(bars.confidence - bars.accuracy) @ bars.counts / max(int(bars.counts.sum()), 1))
+    return reliability(probabilities, labels, bins).error
 
 
 def reliability_record(
-    probabilities: np.ndarray, labels: np.ndarray, temperature: float, bins: int = 15
+    before: np.ndarray, after: np.ndarray, right: np.ndarray, temperature: float, bins: int = 15
 ) -> dict[str, object]:
-    """The reliability of probabilities [N, K] before and after their temperature, as plain values for a file.
+    """The reliability before and after a temperature, as plain values for a file.
 
-    ``probabilities`` are those after it: ``softmax(logits / temperature)``, from which the ones before follow.
-    ``before`` and ``after`` hold the expected calibration error ``ece`` and ``bins`` that are not empty, each with
-    ``low``, ``high``, ``images``, ``confidence`` and ``accuracy``.
+    ``before``, ``after``: float64 [N], the probability of each image's predicted class; ``right``: bool [N]. Each of
+    the two holds the expected calibration error ``ece`` and ``bins`` that are not empty, with ``low``, ``high``,
+    ``images``, ``confidence`` and ``accuracy``.
 
     Raises as ``reliability``.
     """
-    wide = np.asarray(probabilities, np.float64)
-    logits = temperature * np.log(np.maximum(wide, np.finfo(np.float64).tiny))
     return {
-        "images": len(labels),
+        "images": len(right),
         "temperature": temperature,
-        "before": _plain_bars(softmax(logits), labels, bins),
-        "after": _plain_bars(wide, labels, bins),
+        "before": _plain_bars(reliability_of(before, right, bins)),
+        "after": _plain_bars(reliability_of(after, right, bins)),
     }
 
 
-def _plain_bars(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> dict[str, object]:
-    bars = reliability(probabilities, labels, bins)
+def _plain_bars(bars: Reliability) -> dict[str, object]:
     return {
-        "ece": expected_calibration_error(probabilities, labels, bins),
+        "ece": bars.error,
         "bins": [
             {
                 "low": float(bars.edges[i]),

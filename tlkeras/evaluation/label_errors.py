@@ -7,11 +7,14 @@ being torn between many, is counted there; it is in doubt when the model's first
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tlkeras.heads.logits import check_scores
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -25,28 +28,34 @@ class Doubt:
     suggested_probability: float
 
 
-def label_doubts(probabilities: np.ndarray, labels: np.ndarray) -> list[Doubt]:
-    """Images whose label is in doubt, the most doubtful first, by out-of-sample probabilities [N, K] and labels [N].
+def label_doubts(batches: Callable[[], Iterable[Batch]]) -> list[Doubt]:
+    """Images whose label is in doubt, the most doubtful first, by out-of-sample probabilities.
 
-    They are the off-diagonal part of the confident joint, ordered by how far the suggested class is ahead.
+    ``batches``: gives numbers int [n] of images, their probabilities [n, K] and labels int [n] batch by batch, the same
+    each time: it is called twice. Doubts are the off-diagonal part of the confident joint, ordered by how far the
+    suggested class is ahead.
 
     Raises:
         DataError: probabilities and labels that do not fit each other.
     """
-    wide, labels = check_scores(probabilities, labels, "probabilities")
-    if not len(labels):
-        return []
-    classes = wide.shape[1]
-    counts = np.bincount(labels, minlength=classes)
-    own = wide[np.arange(len(labels)), labels]
+    counts, sums = np.zeros(0), np.zeros(0)
+    for _, probabilities, labels in batches():
+        wide, labels = check_scores(probabilities, labels, "probabilities")
+        if not len(counts):
+            counts, sums = np.zeros(wide.shape[1]), np.zeros(wide.shape[1])
+        counts += np.bincount(labels, minlength=len(counts))
+        sums += np.bincount(labels, wide[np.arange(len(labels)), labels], minlength=len(counts))
     # A class without images suggests nothing.
-    thresholds = np.where(counts, np.bincount(labels, own, minlength=classes) / np.maximum(counts, 1), np.inf)
-    confident = np.where(wide >= thresholds, wide, -np.inf)
-    suggested = confident.argmax(axis=1)
-    doubtful = np.isfinite(confident.max(axis=1)) & (suggested != labels) & (wide.argmax(axis=1) != labels)
-    found = np.flatnonzero(doubtful)
-    margins = own[found] - wide[found, suggested[found]]
-    return [
-        Doubt(int(i), int(labels[i]), int(suggested[i]), float(own[i]), float(wide[i, suggested[i]]))
-        for i in found[np.argsort(margins, kind="stable")]
-    ]
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    found: list[Doubt] = []
+    for numbers, probabilities, labels in batches():
+        wide, labels = check_scores(probabilities, labels, "probabilities")
+        own = wide[np.arange(len(labels)), labels]
+        confident = np.where(wide >= thresholds, wide, -np.inf)
+        suggested = confident.argmax(axis=1)
+        doubtful = np.isfinite(confident.max(axis=1)) & (suggested != labels) & (wide.argmax(axis=1) != labels)
+        found += [
+            Doubt(int(numbers[i]), int(labels[i]), int(suggested[i]), float(own[i]), float(wide[i, suggested[i]]))
+            for i in np.flatnonzero(doubtful)
+        ]
+    return sorted(found, key=lambda doubt: doubt.label_probability - doubt.suggested_probability)

@@ -3,17 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from tlkeras.errors import DataError
-from tlkeras.evaluation.calibration import expected_calibration_error
-from tlkeras.heads.logits import check_scores, ranked
+from tlkeras.evaluation.calibration import reliability_of, reliability_record
+from tlkeras.heads.logits import check_scores, ranked, softmax
 
 _MISTAKES = 20
 _RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier said of N labelled images, in six numbers an image: all that is measured follows from them.
+
+    labels, predicted: int64 ``[N]``. probability, uncalibrated: float64 ``[N]``, 0..1, of the predicted class, with the
+    temperature and without it. of_label: float64 ``[N]``, the probability of the true class. first_five: bool ``[N]``,
+    whether that is among the five most probable.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    uncalibrated: np.ndarray
+    of_label: np.ndarray
+    first_five: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the predicted class is the true one, bool ``[N]``."""
+        return np.asarray(self.predicted == self.labels)
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> Answers:
+        """Of probabilities float ``[N, K]``, which were ``softmax(logits / temperature)``, and labels int ``[N]``.
+
+        Raises: DataError for shapes that do not fit each other, values that are not probabilities.
+        """
+        wide, labels = check_scores(probabilities, labels, "probabilities")
+        if len(wide) and (wide.min() < 0 or np.abs(wide.sum(axis=1) - 1).max() > 1e-3):
+            raise DataError(
+                "probabilities must be at least 0 and sum to 1 in every row",
+                received=f"a smallest value of {wide.min():.3g} and sums in "
+                f"{wide.sum(axis=1).min():.4g}..{wide.sum(axis=1).max():.4g}",
+                next_step="Apply softmax to logits first",
+            )
+        of_label = wide[np.arange(len(labels)), labels]
+        first_five = (ranked(wide, 5) == labels[:, None]).any(axis=1)
+        top = wide.max(axis=1)
+        uncalibrated = top
+        if temperature != 1.0:
+            uncalibrated = softmax(temperature * np.log(np.maximum(wide, np.finfo(np.float64).tiny))).max(axis=1)
+        return cls(labels, wide.argmax(axis=1), top, np.asarray(uncalibrated, np.float64), of_label, first_five)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """The answers of several batches as one."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def in_order(self, rows: np.ndarray) -> Answers:
+        """The same in another order, where answer ``i`` is of image ``rows[i]``: now of image ``i``."""
+        order = np.argsort(rows, kind="stable")
+        return type(self)(*(getattr(self, field.name)[order] for field in fields(self)))
+
+    def reliability(self, temperature: float) -> dict[str, object]:
+        """Confidence against accuracy before and after the temperature, as plain values for a file."""
+        return reliability_record(self.uncalibrated, self.probability, self.right, temperature)
 
 
 @dataclass(frozen=True)
@@ -89,41 +150,45 @@ def evaluate_probabilities(
         DataError: no images, shapes that do not fit each other, values that are not probabilities.
         ConfigError: fewer than one bin.
     """
-    wide, labels = check_scores(probabilities, labels, "probabilities")
-    count, classes = wide.shape
+    wide = np.asarray(probabilities)
+    if wide.ndim == 2 and len(class_names) != wide.shape[1]:
+        raise DataError(f"{wide.shape[1]} columns of probabilities need as many class names", received=len(class_names))
+    return evaluate_answers(Answers.of(probabilities, labels), class_names, paths=paths, bins=bins)
+
+
+def evaluate_answers(
+    answers: Answers,
+    class_names: Sequence[str],
+    *,
+    paths: Sequence[str | Path] | None = None,
+    bins: int = 15,
+) -> Evaluation:
+    """The same from ``Answers``, for which no table of probabilities need be in memory.
+
+    Raises: as ``evaluate_probabilities``.
+    """
+    count, classes = len(answers), len(class_names)
     if count == 0:
         raise DataError("an evaluation needs at least one image", received="none")
-    if len(class_names) != classes:
-        raise DataError(f"{classes} columns of probabilities need as many class names", received=len(class_names))
     if paths is not None and len(paths) != count:
         raise DataError(f"{count} images need as many paths", received=len(paths))
-    if wide.min() < 0 or np.abs(wide.sum(axis=1) - 1).max() > 1e-3:
-        raise DataError(
-            "probabilities must be at least 0 and sum to 1 in every row",
-            received=f"a smallest value of {wide.min():.3g} and sums in "
-            f"{wide.sum(axis=1).min():.4g}..{wide.sum(axis=1).max():.4g}",
-            next_step="Apply softmax to logits first",
-        )
     names = tuple(map(str, class_names))
-    predicted = wide.argmax(axis=1)
-    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    confusion = np.bincount(answers.labels * classes + answers.predicted, minlength=classes**2)
+    confusion = confusion.reshape(classes, classes)
     per_class = _per_class(confusion, names)
-    of_label = wide[np.arange(count), labels]
-    top5 = None
-    if classes > 5:
-        top5 = float((ranked(wide, 5) == labels[:, None]).any(axis=1).mean())
+    right = int(answers.right.sum())
     return Evaluation(
         images=count,
-        accuracy=float((predicted == labels).mean()),
-        accuracy_interval=accuracy_interval(int((predicted == labels).sum()), count),
+        accuracy=float(answers.right.mean()),
+        accuracy_interval=accuracy_interval(right, count),
         mean_per_class_accuracy=float(np.mean([c.recall for c in per_class if c.recall is not None])),
-        top5_accuracy=top5,
-        log_loss=float(-np.log(np.maximum(of_label, np.finfo(np.float64).eps)).mean()),
-        ece=expected_calibration_error(wide, labels, bins),
+        top5_accuracy=float(answers.first_five.mean()) if classes > 5 else None,
+        log_loss=float(-np.log(np.maximum(answers.of_label, np.finfo(np.float64).eps)).mean()),
+        ece=reliability_of(answers.probability, answers.right, bins).error,
         class_names=names,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         per_class=per_class,
-        mistakes=_mistakes(wide, labels, predicted, names, paths),
+        mistakes=_mistakes(answers, names, paths),
     )
 
 
@@ -173,22 +238,16 @@ def _per_class(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassFigu
     return tuple(figures)
 
 
-def _mistakes(
-    wide: np.ndarray,
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    names: tuple[str, ...],
-    paths: Sequence[str | Path] | None,
-) -> tuple[Mistake, ...]:
-    wrong = np.flatnonzero(predicted != labels)
-    order = wrong[np.argsort(-wide[wrong, predicted[wrong]], kind="stable")][:_MISTAKES]
+def _mistakes(answers: Answers, names: tuple[str, ...], paths: Sequence[str | Path] | None) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(~answers.right)
+    order = wrong[np.argsort(-answers.probability[wrong], kind="stable")][:_MISTAKES]
     return tuple(
         Mistake(
             index=int(i),
             path=None if paths is None else str(paths[i]),
-            label=names[labels[i]],
-            predicted=names[predicted[i]],
-            probability=float(wide[i, predicted[i]]),
+            label=names[answers.labels[i]],
+            predicted=names[answers.predicted[i]],
+            probability=float(answers.probability[i]),
         )
         for i in order
     )

@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,11 @@ def is_result(folder: str) -> bool:
 
 _SHARD = {"name": str, "rows": int, "rejected": int}
 _MANIFEST = {"format": str, "format_version": int, "shards": [_SHARD], "space": dict}
+
+
+def holds_features(data: str) -> bool:
+    """Whether ``data`` names a folder that ``tlkeras extract`` wrote or began."""
+    return ("://" in data or Path(data).is_dir()) and is_result(data)
 
 
 class ShardSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,13 +17,42 @@ from tlkeras.features.extract import Extraction, extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.progress import Reporter
 
+BATCH_ROWS = 2048
+Batches = Iterator[tuple[np.ndarray, np.ndarray]]
+
 
 @dataclass(frozen=True)
 class Features:
-    """Vectors of images: ``matrix`` float32 ``[N, D]``, views averaged; ``extraction`` says what it cost."""
+    """Vectors of N images, D numbers each, views averaged: as one matrix where it fits in memory, else in batches.
 
-    matrix: np.ndarray
+    read: gives the vectors of rows int64 ``[n]`` in batches of at most so many, in the order in which they are stored.
+    extraction: what they cost. overhead: bytes that are read at once, besides a batch.
+    """
+
+    count: int
+    size: int
+    read: Callable[[np.ndarray, int], Batches]
     extraction: Extraction
+    overhead: int = 0
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """All of them: float32 ``[N, D]``."""
+        matrix = np.empty((self.count, self.size), np.float32)
+        for rows, vectors in self.read(np.arange(self.count), 8 * BATCH_ROWS):
+            matrix[rows] = vectors
+        return matrix
+
+    def batches(self, rows: np.ndarray, most: int = BATCH_ROWS) -> Batches:
+        """``(rows [n], vectors float32 [n, D])`` of the images ``rows``, int64, in any order; n ≤ ``most``."""
+        if "matrix" not in self.__dict__:
+            return self.read(rows, most)
+        return ((part, self.matrix[part]) for part in cut(rows, most))
+
+
+def cut(rows: np.ndarray, most: int) -> list[np.ndarray]:
+    """Rows in pieces of at most so many."""
+    return [rows[start : start + most] for start in range(0, len(rows), most)]
 
 
 class FeatureSource:
@@ -64,7 +93,13 @@ class FeatureSource:
                 received=error.rule,
                 next_step="Start again; what was computed is kept.",
             )
-        matrix = stores[0].gather(keys)
-        for store in stores[1:]:
-            matrix += store.gather(keys)
-        return Features(matrix / np.float32(len(stores)), extraction)
+
+        def read(rows: np.ndarray, most: int) -> Batches:
+            for part in cut(stores[0].as_stored(keys, rows), most):
+                chosen = [keys[row] for row in part]
+                vectors = stores[0].gather(chosen)
+                for store in stores[1:]:
+                    vectors += store.gather(chosen)
+                yield part, vectors / np.float32(len(stores))
+
+        return Features(len(keys), self.spaces[0].feature_size, read, extraction)

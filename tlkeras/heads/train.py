@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits, linear_model
-from tlkeras.heads.linear import NOT_CONVERGED, unit_rows
+from tlkeras.heads.linear import NOT_CONVERGED, LinearHead, unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import fit_mlp
 from tlkeras.heads.search import HeadResult, assign_folds, held_out_folds, out_of_fold, search_linear, vote
@@ -48,7 +48,8 @@ class Head:
     description: plain values for ``run.json``; ``search`` in it is the table of a head search.
     held_out_logits ``[M, K]``, held_out_labels ``[M]``: what heads that had not seen those images said of them,
     from which the temperature is fitted. held_out_rows: int64 ``[M]``, which images those are, counted through train,
-    then validation; None where they are validation.
+    then validation; None where they are validation, or a sample of it.
+    unseen: the linear head before it was fitted on validation too, where features were read in batches.
     """
 
     model: Any
@@ -57,6 +58,7 @@ class Head:
     held_out_logits: np.ndarray
     held_out_labels: np.ndarray
     held_out_rows: np.ndarray | None = None
+    unseen: LinearHead | None = None
 
 
 def train_head(

@@ -28,6 +28,7 @@ class TrainConfig:
     head: which head is trained on the features, or how long to search for the best one.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
     seed: same seed, same result. engine, precision: see ``tlkeras.engines``.
+    memory_gb: with more features than fit in it (GB of 10⁹ bytes), the head is trained in batches.
     strict: stop when the audit rejects a file, instead of going on without it.
     class_from_name, classes_at: how folders are read, see ``tlkeras.data.folder``.
     fine_tune: how the network is trained on, after its head; None leaves it frozen.
@@ -54,6 +55,7 @@ class TrainConfig:
         "auto", "Who runs the frozen network: auto, openvino, onnxruntime or tensorflow.", panel=NETWORK
     )
     precision: str = option("fp32", "fp32, or bf16 (faster where OpenVINO and the CPU have it).", panel=NETWORK)
+    memory_gb: float = option(2.0, "With more features than fit in it the head is trained in batches.")
     strict: bool = option(False, "Stop when a photo is rejected.", panel=DATA)
     class_from_name: bool = option(
         False, "Classes are the first words of the files' names (cat.0.jpg), not folders.", panel=DATA
@@ -76,6 +78,8 @@ class TrainConfig:
         for name in ("validation_fraction", "test_fraction"):
             if not 0 < getattr(self, name) <= 0.5:
                 raise ConfigError(f"{name} must lie above 0 and not above 0.5", received=getattr(self, name))
+        if not self.memory_gb > 0:
+            raise ConfigError("--memory-gb is a positive number", received=self.memory_gb)
         if not 0 <= self.seed < 2**32:
             raise ConfigError("seed must be a whole number from 0 to 4294967295", received=self.seed)
 

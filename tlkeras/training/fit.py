@@ -1,4 +1,4 @@
-"""The steps from labelled images to a calibrated classifier: audit, split, features, head, temperature."""
+"""The steps from labelled images, files or stored features, to a calibrated classifier."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tlkeras import backbones
-from tlkeras.data.audit import Audit, audit, require_clean
+from tlkeras.data.audit import Audit, require_clean
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
-from tlkeras.features.store import FeatureSpace
 from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
-from tlkeras.heads.train import Head, train_head
+from tlkeras.heads.train import Head
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 from tlkeras.training.config import TrainConfig
+from tlkeras.training.head import fit_head
+from tlkeras.training.source import Data, StoredImages, audited, features_of, in_effect, source_for
 
 if TYPE_CHECKING:
     from tlkeras.fine_tuning.course import FineTuning
@@ -65,7 +66,7 @@ class Fitted:
 
 def fit(
     config: TrainConfig,
-    dataset: LabelledImages,
+    data: Data,
     reporter: Reporter,
     *,
     hold_out_test: bool = True,
@@ -74,21 +75,22 @@ def fit(
 ) -> Fitted:
     """Train a classifier on frozen features, and fine-tune it where that is asked for.
 
-    Images of the test split are kept out of everything. With ``hold_out_test=False`` no test split is made
-    where the data has none. ``state_folder``, ``how_to_resume``: see ``tlkeras.fine_tuning.course.fine_tune``.
+    ``data``: labelled files, or stored features, which bring some options with them (``in_effect``). Images of the
+    test split are kept out of everything. With ``hold_out_test=False`` no test split is made where the data has none.
+    ``state_folder``, ``how_to_resume``: see ``tlkeras.fine_tuning.course.fine_tune``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; InterruptedRunError.
     """
     clock = Clock()
+    config = in_effect(config, data)
     if config.fine_tune is not None and (config.fine_tune.devices or config.fine_tune.mixed_precision):
         from tlkeras.fine_tuning.tuner import check_devices
 
         check_devices(config.fine_tune)  # before minutes are spent on the photos
     # Weights that are not there are found out before minutes are spent on the photos.
     backbones.resolve(backbones.get(config.backbone), config.weights, top=False)
-    prepared = in_background(lambda: _prepared(config))
-    with reporter.step("audit") as progress:
-        checked = audit(dataset, progress=progress)
+    prepared = in_background(lambda: _prepared(config, convert=not isinstance(data, StoredImages)))
+    checked = audited(data, reporter)
     if config.strict:
         require_clean(checked)
     verdicts = tuple(checked.kept_verdicts)
@@ -106,10 +108,10 @@ def fit(
 
     source = prepared.result()
     clock.stop("network")
-    features = source.of(verdicts, reporter)
+    features = features_of(data, checked, source, reporter)
     clock.stop("features")
 
-    head = fit_head(config, images, checked.groups, features.matrix, reporter)
+    head = fit_head(config, images, checked.groups, features, reporter)
     temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
     if warning := temperature_warning(temperature):
         reporter.say(warning)
@@ -120,7 +122,7 @@ def fit(
         fit=config.fit,
         mirror=config.mirror,
         head=head.config,
-        class_names=dataset.class_names,
+        class_names=images.class_names,
         temperature=temperature,
         backbone_sha256=source.spaces[0].weights_sha256,
     )
@@ -134,22 +136,6 @@ def fit(
     tuned = _fine_tuned(config, fitted, reporter, state_folder, how_to_resume)
     clock.stop("fine-tune")
     return tuned
-
-
-def fit_head(
-    config: TrainConfig, images: LabelledImages, groups: np.ndarray, features: np.ndarray, reporter: Reporter
-) -> Head:
-    """Train the head of ``config`` on features float32 ``[N, D]``, aligned with ``images``, of train and validation."""
-    train, validation = (np.flatnonzero(images.splits == name) for name in ("train", "validation"))
-    return train_head(
-        config.head,
-        (features[train], images.labels[train]),
-        (features[validation], images.labels[validation]),
-        len(images.class_names),
-        seed=config.seed,
-        groups=groups[np.concatenate([train, validation])],
-        reporter=reporter,
-    )
 
 
 def _fine_tuned(
@@ -213,31 +199,13 @@ class Clock:
         self._last = now
 
 
-def source_for(config: TrainConfig) -> FeatureSource:
-    """The feature source of a recipe with its pretrained network, which is built and hashed here."""
-    import keras
-
-    keras.utils.set_random_seed(config.seed)  # random weights, where asked for, are a recipe too
-    network = backbones.build(config.backbone, config.weights, size_px=config.side_px)
-    network.trainable = False
-    space = FeatureSpace(
-        backbone=config.backbone,
-        weights_sha256=backbones.weights_sha256(network),
-        size_px=config.side_px,
-        fit=config.fit,
-        feature_size=int(network.output_shape[-1]),
-        precision=config.precision,
-    )
-    spaces = [replace(space, view=view) for view in config.views]
-    return FeatureSource(lambda: network, spaces, engine=config.engine)
-
-
-def _prepared(config: TrainConfig) -> FeatureSource:
+def _prepared(config: TrainConfig, *, convert: bool) -> FeatureSource:
     """Everything that needs no image: TensorFlow takes seconds to import, and so does converting a network."""
     import tlkeras.images.graph  # noqa: F401 - the pipeline's first batch would wait for it
 
     source = source_for(config)
-    source.prepare()
+    if convert:
+        source.prepare()
     return source
 
 

@@ -1,39 +1,48 @@
 """The main job, step by step: data in, a run directory out.
 
-A run directory holds ``run.json`` (what was asked for, what was done, with which versions), ``audit.json``,
-``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv``, the folder
-``classifier``, and after fine-tuning ``fine_tuning.json``. It appears whole at the end; until then the computed
-features wait in the cache, and the state of fine-tuning in a folder beside it, ``….unfinished``. ``report.html`` is
-made from these files by the command line.
+A run directory holds ``run.json`` (what was asked for, what was in effect, what was done, with which versions),
+``audit.json``, ``splits.csv``, ``metrics.json``, ``predictions.csv``, ``calibration.json``, ``label_issues.csv``, the
+folder ``classifier``, and after fine-tuning ``fine_tuning.json``, whether the data were files or stored features. It
+appears whole at the end; until then the computed features wait in the cache, and the state of fine-tuning in a folder
+beside it, ``….unfinished``. ``report.html`` is made from these files by the command line.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.data.dataset import LabelledImages
-from tlkeras.data.open import open_dataset
+from tlkeras.data.dataset import SPLITS, LabelledImages
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
+from tlkeras.evaluation.label_errors import label_doubts
 from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.logits import fit_temperature, softmax
+from tlkeras.heads.search import search_linear
 from tlkeras.locks import reserved
 from tlkeras.progress import Reporter, Silent
+from tlkeras.run_facts import CALIBRATION_FILE, FORMAT_VERSION, ISSUES_FILE
 from tlkeras.storage import csv_bytes, new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point
-from tlkeras.training.judge import Judgement, judge_features, judge_kept, with_class_names
-from tlkeras.training.records import write_records
+from tlkeras.training.head import rows_a_batch
+from tlkeras.training.judge import Judgement, judge_features, judge_kept
+from tlkeras.training.source import Data, StoredImages, images_of, in_effect, open_data, with_class_names
 from tlkeras.training.unfinished import Asked, alone, forget, named
 
 if TYPE_CHECKING:
     from tlkeras.fine_tuning.rate_finder import FoundRate
 
 RUNS_FOLDER = "runs"
+# Of out-of-fold heads where the run's own head has no L2 strength; what photos usually want.
+_STRENGTH = 0.1
+_ISSUE_COLUMNS = ("path", "label", "split", "suggested", "label_probability", "suggested_probability")
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Run:
             "class_names": list(self.fitted.images.class_names),
             "audit": self.fitted.audit.counts(),
             "features": {"computed": extraction.computed, "reused": extraction.reused, "engine": extraction.engine},
+            "head": self.fitted.head.description,
             "evaluation": self.judgement.evaluation.to_json(),
             "calibration": asdict(self.fitted.calibration),
             "fine_tuning": self.fine_tuning(),
@@ -88,7 +98,8 @@ def train(
 ) -> Run:
     """Train on ``data``, measure on its test split (or on ``test_data``), write a run directory.
 
-    ``out``: the directory, which must not exist; by default ``runs/<data>-<backbone>-<number>``.
+    ``data``: see ``tlkeras.training.source.open_data``. ``out``: the directory, which must not exist; by default
+    ``runs/<data>-<backbone>-<number>``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError.
     """
@@ -98,14 +109,15 @@ def train(
     asked = Asked(
         config, str(data), None if test_data is None else str(test_data), None if data_dir is None else str(data_dir)
     )
-    dataset = opened(asked)
+    data_at_hand = opened(asked)
+    asked = replace(asked, config=in_effect(config, data_at_hand))
     # The name is ours before the work begins, and that it can be written is known then.
-    with reserved(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}") as folder:
+    with reserved(out, RUNS_FOLDER, f"{images_of(data_at_hand).name}-{asked.config.backbone}") as folder:
         if config.fine_tune is None:
-            return _train(asked, dataset, folder, reporter)
+            return _train(asked, data_at_hand, folder, reporter)
         Asked.of(config, data, test_data, data_dir).write(folder)
         try:
-            return _train_resumably(asked, dataset, folder, reporter)
+            return _train_resumably(asked, data_at_hand, folder, reporter)
         except (ConfigError, DataError, WeightsError):
             # None of them gets better by trying again (too little memory among them); nothing half written is left.
             forget(folder)
@@ -127,17 +139,20 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
     return _train_resumably(asked, opened(asked), folder, reporter or Silent())
 
 
-def opened(asked: Asked) -> LabelledImages:
+def opened(asked: Asked) -> Data:
     """The data that a run was asked to train on, the test data joined to it.
 
     Raises: DataError, ConfigError.
     """
     how: dict[str, Any] = {"data_dir": asked.data_dir, "seed": asked.config.seed}
-    dataset = open_dataset(asked.data, **how, **asked.config.layout)
-    if asked.test_data is not None:
-        layout = asked.config.layout if Path(asked.test_data).is_dir() else {}
-        dataset = joined(dataset, open_dataset(asked.test_data, **how, **layout, for_training=False))
-    return dataset
+    data = open_data(asked.data, **how, **asked.config.layout)
+    if asked.test_data is None:
+        return data
+    layout = asked.config.layout if Path(asked.test_data).is_dir() else {}
+    test = open_data(asked.test_data, **how, **layout, for_training=False)
+    if isinstance(data, StoredImages) or isinstance(test, StoredImages):
+        raise ConfigError("extracted features bring their own test split", received=f"--test {asked.test_data}")
+    return joined(data, test)
 
 
 def find_rate(
@@ -161,40 +176,41 @@ def find_rate(
     reporter = reporter or Silent()
     if out is not None:
         new_folder(out, RUNS_FOLDER, "")
-    dataset = opened(Asked(config, data, test_data, data_dir))
-    fitted = fit(replace(config, fine_tune=None), dataset, reporter)
+    opened_data = opened(Asked(config, data, test_data, data_dir))
+    in_effect(config, opened_data)
+    fitted = fit(replace(config, fine_tune=None), opened_data, reporter)
     found = found_from(starting_point(fitted, config.seed), config.fine_tune or FineTuneConfig(), reporter)
-    return write_rate(found, new_folder(out, RUNS_FOLDER, f"{dataset.name}-{config.backbone}-rate"))
+    return write_rate(found, new_folder(out, RUNS_FOLDER, f"{fitted.images.name}-{config.backbone}-rate"))
 
 
-def _train_resumably(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter) -> Run:
+def _train_resumably(asked: Asked, data: Data, folder: Path, reporter: Reporter) -> Run:
     how = f"'tlkeras train --resume {folder}' goes on from there."
     with alone(folder):
         try:
-            run = _train(asked, dataset, folder, reporter, how)
+            run = _train(asked, data, folder, reporter, how)
         except KeyboardInterrupt:
             raise InterruptedRunError("interrupted; what was finished is kept", next_step=how) from None
         forget(folder)
     return run
 
 
-def _train(asked: Asked, dataset: LabelledImages, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
+def _train(asked: Asked, data: Data, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
     clock = Clock()
     config = asked.config
-    for line in dataset.report():
+    for line in images_of(data).report():
         reporter.say(line)
     state_folder = None if config.fine_tune is None else unfinished(folder)
-    fitted = fit(config, dataset, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
+    fitted = fit(config, data, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
     rows = np.flatnonzero(fitted.images.splits == "test")
     test = fitted.images.subset(rows)
-    frozen = judgement = judge_features(fitted.frozen, test, fitted.features.matrix[rows])
+    frozen = judgement = judge_features(fitted.frozen, test, fitted.features, rows)
     if fitted.classifier is not fitted.frozen:
         verdicts = [fitted.verdicts[row] for row in rows]
         # So few photos do not pay for the conversion to another engine.
         judgement = judge_kept(fitted.classifier, test, verdicts, engine="tensorflow", reporter=reporter)
     clock.stop("all")
     run = Run(folder, fitted, judgement, clock.seconds["all"], frozen)
-    _write(run, asked, dataset)
+    _write(run, asked, data)
     return run
 
 
@@ -215,53 +231,117 @@ def joined(train: LabelledImages, test: LabelledImages) -> LabelledImages:
     )
 
 
-def _write(run: Run, asked: Asked, dataset: LabelledImages) -> None:
+def _write(run: Run, asked: Asked, data: Data) -> None:
+    """The one writer of run directories."""
     fitted, judgement = run.fitted, run.judgement
     tuning = run.fine_tuning()
     kept = {} if tuning is None else {"fine_tuning": {"kept": tuning["kept"], "reason": tuning["reason"]}}
+    extraction = fitted.features.extraction
+    described = {
+        "data": asked.data,
+        "test_data": asked.test_data,
+        "source": images_of(data).source,
+        "class_names": list(fitted.images.class_names),
+        "images": {name: int((fitted.images.splits == name).sum()) for name in SPLITS},
+        "config": asked.config.to_json(),
+        **kept,
+        "features": {
+            "computed": extraction.computed,
+            "reused": extraction.reused,
+            "engine": extraction.engine,
+            "difference_from_keras": extraction.difference,
+        },
+        "head": fitted.head.description,
+        "calibration": asdict(fitted.calibration),
+        "seconds": {**fitted.seconds, "all": run.seconds},
+        "environment": {"python": platform.python_version(), "platform": platform.platform(), **versions()},
+    }
+    temperature = fitted.classifier.config.temperature
+    files = {
+        "run.json": described,
+        "audit.json": fitted.audit.to_json(),
+        "metrics.json": {**judgement.evaluation.to_json(), **kept},
+        CALIBRATION_FILE: judgement.answers.reliability(temperature),
+        **({} if tuning is None else {"fine_tuning.json": tuning}),
+    }
+    tables = {
+        # By its content, sha256, a photo is known again wherever it lies.
+        "splits.csv": (("path", "label", "split", "sha256"), _split_rows(fitted)),
+        "predictions.csv": (("path", "label", "predicted", "probability"), _prediction_rows(judgement)),
+        ISSUES_FILE: (_ISSUE_COLUMNS, label_issue_rows(fitted, judgement, seed=asked.config.seed)),
+    }
     with staged_folder(run.folder) as staged:
         fitted.classifier.save(staged / "classifier")
-        write_json(staged / "audit.json", fitted.audit.to_json())
-        write_json(staged / "metrics.json", {**judgement.evaluation.to_json(), **kept})
-        if tuning is not None:
-            write_json(staged / "fine_tuning.json", tuning)
-        write_bytes(staged / "splits.csv", _splits_csv(fitted))
-        write_bytes(staged / "predictions.csv", _predictions_csv(judgement))
-        write_records(staged, fitted, judgement, seed=asked.config.seed)
-        extraction = fitted.features.extraction
-        described = {
-            "data": asked.data,
-            "test_data": asked.test_data,
-            "source": dataset.source,
-            "class_names": list(dataset.class_names),
-            "images": {name: int((fitted.images.splits == name).sum()) for name in ("train", "validation", "test")},
-            "config": asked.config.to_json(),
-            **kept,
-            "features": {
-                "computed": extraction.computed,
-                "reused": extraction.reused,
-                "engine": extraction.engine,
-                "difference_from_keras": extraction.difference,
-            },
-            "head": fitted.head.description,
-            "calibration": asdict(fitted.calibration),
-            "seconds": {**fitted.seconds, "all": run.seconds},
-            "environment": {"python": platform.python_version(), "platform": platform.platform(), **versions()},
-        }
-        write_json(staged / "run.json", described)
+        for name, values in files.items():
+            write_json(staged / name, {"format_version": FORMAT_VERSION, **values})
+        for name, rows in tables.items():
+            write_bytes(staged / name, csv_bytes(*rows))
 
 
-def _splits_csv(fitted: Fitted) -> bytes:
+def _split_rows(fitted: Fitted) -> Iterator[tuple[Any, ...]]:
     images = fitted.images
-    names = [images.class_names[label] for label in images.labels]
-    return csv_bytes(["path", "label", "split"], zip(images.paths, names, images.splits, strict=True))
+    for path, label, split, verdict in zip(images.paths, images.labels, images.splits, fitted.verdicts, strict=True):
+        yield path, images.class_names[label], split, verdict.sha256
 
 
-def _predictions_csv(judgement: Judgement) -> bytes:
-    images, probabilities = judgement.images, judgement.probabilities
-    best = probabilities.argmax(axis=1)
-    rows = (
-        (path, images.class_names[label], images.class_names[top], f"{row[top]:.6f}")
-        for path, label, top, row in zip(images.paths, images.labels, best, probabilities, strict=True)
-    )
-    return csv_bytes(["path", "label", "predicted", "probability"], rows)
+def _prediction_rows(judgement: Judgement) -> Iterator[tuple[Any, ...]]:
+    images, answers = judgement.images, judgement.answers
+    names = images.class_names
+    for path, label, top, share in zip(
+        images.paths, images.labels, answers.predicted, answers.probability, strict=True
+    ):
+        yield path, names[label], names[top], f"{share:.6f}"
+
+
+def label_issue_rows(fitted: Fitted, judgement: Judgement, *, seed: int) -> Iterator[tuple[Any, ...]]:
+    """A row for each image whose label is in doubt, the most doubtful first.
+
+    Every image is judged by a model that was not trained on it: those of train and validation by linear heads in
+    folds, those of the test by the classifier itself. Where features are read in batches there are no folds, and those
+    of train are not judged.
+    """
+    images, names = fitted.images, fitted.images.class_names
+    test = np.flatnonzero(images.splits == "test")
+    out_of_fold = _out_of_fold(fitted, seed)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for rows, probabilities in out_of_fold():
+            yield rows, probabilities, images.labels[rows]
+        for places, probabilities in judgement.probabilities():
+            yield test[places], probabilities, images.labels[test[places]]
+
+    for doubt in label_doubts(batches):
+        shares = f"{doubt.label_probability:.6f}", f"{doubt.suggested_probability:.6f}"
+        where = images.paths[doubt.index], names[doubt.label], images.splits[doubt.index]
+        yield *where, names[doubt.suggested], *shares
+
+
+def _out_of_fold(fitted: Fitted, seed: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Indices int64 ``[n]`` of train and validation, and probabilities ``[n, K]`` by heads not trained on them."""
+    images, head, features = fitted.images, fitted.head, fitted.features
+    if (unseen := head.unseen) is not None:
+        validation = np.flatnonzero(images.splits == "validation")
+        temperature = fitted.frozen.config.temperature
+        most = rows_a_batch(len(images.class_names))
+        return lambda: (
+            (rows, softmax(unseen.logits(unit_rows(vectors)), temperature))
+            for rows, vectors in features.batches(validation, most)
+        )
+    pooled = np.concatenate([np.flatnonzero(images.splits == name) for name in ("train", "validation")])
+    # Where the strength was chosen in folds, nearly all images have such logits already.
+    if head.held_out_rows is not None and 2 * len(head.held_out_rows) > len(pooled):
+        rows, logits = pooled[head.held_out_rows], head.held_out_logits
+    else:
+        result = search_linear(
+            unit_rows(features.matrix[pooled]),
+            images.labels[pooled],
+            None,
+            None,
+            len(images.class_names),
+            seed=seed,
+            groups=fitted.audit.groups[pooled],
+            strengths=(head.description.get("strength", _STRENGTH),),
+        )
+        rows, logits = pooled[result.held_out_indices], result.held_out_logits
+    probabilities = softmax(logits, fit_temperature(logits, images.labels[rows]))
+    return lambda: iter([(rows, probabilities)])
