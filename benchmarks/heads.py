@@ -58,7 +58,7 @@ def main() -> None:
     from tlkeras.data.splits import split
     from tlkeras.progress import Silent
     from tlkeras.training.config import TrainConfig
-    from tlkeras.training.fit import source_for
+    from tlkeras.training.source import source_for
 
     source = source_for(TrainConfig())
     rows = []

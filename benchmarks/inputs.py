@@ -39,7 +39,7 @@ def main() -> None:
     from tlkeras.data.splits import split
     from tlkeras.progress import Silent
     from tlkeras.training.config import TrainConfig
-    from tlkeras.training.fit import source_for
+    from tlkeras.training.source import source_for
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

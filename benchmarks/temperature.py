@@ -55,7 +55,7 @@ def main() -> None:
     from tlkeras.heads.search import search_linear
     from tlkeras.progress import Silent
     from tlkeras.training.config import TrainConfig
-    from tlkeras.training.fit import source_for
+    from tlkeras.training.source import source_for
 
     source, rows = source_for(TrainConfig()), []
     with tempfile.TemporaryDirectory() as folder:

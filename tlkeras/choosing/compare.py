@@ -13,8 +13,7 @@ import numpy as np
 from tlkeras import backbones
 from tlkeras.backbones.table import OWN_FIT
 from tlkeras.backbones.weights import PRETRAINED
-from tlkeras.choosing.measure import Measured, measure
-from tlkeras.choosing.photos import Photos, audited, stratified
+from tlkeras.choosing.measure import Measured, Photos, audited, measure, stratified
 from tlkeras.choosing.transferability import Transferability, transferability
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.engines import ENGINES

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.choosing.photos import Photos, audited
+from tlkeras.choosing.measure import Photos, audited
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import accuracy_interval
