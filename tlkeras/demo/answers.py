@@ -15,7 +15,7 @@ from PIL import Image
 from tlkeras.attacks.attacker import Attacker
 from tlkeras.attacks.bounded import PGD
 from tlkeras.attacks.plots import amplified
-from tlkeras.errors import FormatError, ImageError
+from tlkeras.errors import FormatError, ImageError, printable
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
 from tlkeras.images.arrays import png_bytes
 from tlkeras.images.decode import decode, read_bytes
@@ -74,8 +74,8 @@ class Demonstrator:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in their order."""
-        return self.target.class_names
+        """The classes in their order, as a page may show them: names were chosen by whoever trained."""
+        return tuple(printable(name) for name in self.target.class_names)
 
     def warm_up(self) -> None:
         """Build the graphs now, so that the first visitor does not wait for them."""
@@ -91,7 +91,7 @@ class Demonstrator:
         """
         heat_map = self.explainer.explain(photo)
         heat = blended(_smaller(heat_map, self.target.size_px, self.target.fit))
-        return Answer(self._named(heat_map.probabilities), heat_map.label, heat)
+        return Answer(self._named(heat_map.probabilities), printable(heat_map.label), heat)
 
     def fool(self, photo: str | Path, to: str | int | None = None, epsilon_255: float = 4.0) -> Fooled:
         """The adversarial version of an image file, by projected gradient descent (Madry et al. 2018).

@@ -305,7 +305,7 @@ def _png(file: Any) -> tuple[Number, ...]:
     clear = where((key > 0) | (colour == 4) | (colour == 6), 1, 0)
     # An eXIf block may begin like one in a JPEG, though it should not.
     exif_at = _after_prefix(file, exif_at)
-    return exif_at, width * height, where(clear == 1, 12, 8), refusal, file.size, clear
+    return exif_at, width * height, where(clear == 1, 13, 8), refusal, file.size, clear
 
 
 def _gif(file: Any) -> tuple[Number, ...]:
