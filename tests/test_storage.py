@@ -7,16 +7,13 @@ import stat
 import pytest
 
 from tlkeras.errors import ConfigError, FormatError, StorageError
+from tlkeras.json_csv import csv_bytes, parse_json, read_csv, read_json
 from tlkeras.storage import (
     _sweep,
     cache_root,
     clear_cache,
-    csv_bytes,
     held,
     new_folder,
-    parse_json,
-    read_csv,
-    read_json,
     sha256_of,
     size_of,
     staged_folder,

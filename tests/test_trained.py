@@ -8,9 +8,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.pictures import encode, photo, tinted, with_orientation
+from tlkeras.description import hash_of
 from tlkeras.errors import ClassifierError, ImageError, StorageError
 from tlkeras.storage import sha256_of
-from tlkeras.trained import TrainedClassifier, _hash_of
+from tlkeras.trained import TrainedClassifier
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_scalars_and_unnamed_variables_are_loaded_from_old_files_too(classifier,
     arrays["0000.variable_7"] = arrays.pop("0000.variable")
     save_file({name: np.atleast_1d(array) for name, array in arrays.items()}, tmp_path / "old")
     monkeypatch.setattr("tlkeras.trained.build_network", with_scalars)
-    monkeypatch.setattr("tlkeras.trained._check_header", lambda *_: None)  # this network has no head
+    monkeypatch.setattr("tlkeras.trained.check_header", lambda *_: None)  # this network has no head
     for file in (weights, tmp_path / "old"):
         file.replace(weights)
         _edit(saved, sha256={weights.name: sha256_of(weights)})
@@ -91,7 +92,7 @@ def _edit(folder, **changes):
     path = folder / "classifier.json"
     described = {**json.loads(path.read_text()), **changes}
     if isinstance(described["sha256"], dict):
-        described["sha256"]["classifier.json"] = _hash_of(described)
+        described["sha256"]["classifier.json"] = hash_of(described)
     path.write_text(json.dumps(described))
 
 

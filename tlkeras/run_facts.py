@@ -10,7 +10,7 @@ from typing import Any
 from tlkeras.data.dataset import printable
 from tlkeras.errors import ClassifierError, FormatError
 from tlkeras.evaluation.metrics import Answers, Evaluation
-from tlkeras.storage import read_csv, read_json
+from tlkeras.json_csv import read_csv, read_json
 from tlkeras.trained import CONFIG_FILE, find
 
 # Of the JSON files of a run directory; files without one are of version 1, too.

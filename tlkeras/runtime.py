@@ -17,7 +17,7 @@ from tlkeras.errors import ClassifierError, ConfigError, ImageError
 from tlkeras.heads.logits import ranked
 from tlkeras.images.arrays import as_uint8
 from tlkeras.images.decode import decode, read_bytes
-from tlkeras.storage import parse_json
+from tlkeras.json_csv import parse_json
 
 MODEL_FILE = "model.onnx"
 HALF_FILE = "model_half.onnx"

@@ -7,72 +7,33 @@ file is never run, only read, and nothing is built that its arrays would not fil
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import itertools
-import json
-import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import ClassifierError, FormatError, StorageError, TlkerasError
-from tlkeras.heads.config import HeadConfig
+from tlkeras.description import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    WEIGHTS_FILE,
+    ClassifierConfig,
+    check_header,
+    config_from_json,
+    hash_of,
+    misfit,
+    read_description,
+)
+from tlkeras.errors import ClassifierError, StorageError
 from tlkeras.heads.logits import softmax
-from tlkeras.images.resize import check_fit
 from tlkeras.predictor import Predictor
-from tlkeras.storage import parse_json, read_json, sha256_of, staged_folder, write_json
+from tlkeras.storage import sha256_of, staged_folder, write_json
 
-FORMAT_VERSION = 2
-CONFIG_FILE = "classifier.json"
-WEIGHTS_FILE = "weights.safetensors"
-# What a description must hold; a hash of itself is missing from those that were written before there was one.
-_SCHEMA = {
-    "format_version": int,
-    "backbone": str,
-    "size_px": int,
-    "fit": str,
-    "mirror": bool,
-    "head": {"kind": str, "units": [int], "dropout": float, "batch_norm": bool},
-    "class_names": [str],
-    "temperature": float,
-    "backbone_sha256": str,
-    "sha256": {WEIGHTS_FILE: str},
-}
-_MOST_BYTES = 32 * 1024 * 1024
-_TEMPERATURES = (1e-3, 1e3)
 VERSIONED_PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "pillow", "onnxruntime", "openvino")
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """All that is needed, with the weights, to rebuild a classifier; plain values only.
-
-    size_px, fit: how images become ``[size_px, size_px, 3]`` (see ``tlkeras.images.resize``).
-    mirror: whether features are averaged with those of the image flipped left to right.
-    temperature: probabilities are ``softmax(logits / temperature)``.
-    backbone_sha256: hash of the frozen backbone's weights, by which stored features are found.
-    """
-
-    backbone: str
-    size_px: int
-    fit: str
-    mirror: bool
-    head: HeadConfig
-    class_names: tuple[str, ...]
-    temperature: float
-    backbone_sha256: str
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The views of an image whose features are averaged."""
-        return ("plain", "mirrored") if self.mirror else ("plain",)
 
 
 class TrainedClassifier:
@@ -163,7 +124,7 @@ class TrainedClassifier:
                 "sha256": {WEIGHTS_FILE: sha256_of(staged / WEIGHTS_FILE)},
                 "versions": versions(),
             }
-            described["sha256"][CONFIG_FILE] = _hash_of(described)
+            described["sha256"][CONFIG_FILE] = hash_of(described)
             write_json(staged / CONFIG_FILE, described)
         return folder
 
@@ -177,7 +138,7 @@ class TrainedClassifier:
         from safetensors.numpy import load_file
 
         folder = find(folder)
-        described = _read_description(folder)
+        described = read_description(folder)
         config = config_from_json(described, folder)
         weights = folder / WEIGHTS_FILE
         if not weights.is_file() or sha256_of(weights) != described["sha256"][WEIGHTS_FILE]:
@@ -185,12 +146,12 @@ class TrainedClassifier:
                 f"'{weights}' is not the file that was saved (its SHA-256 differs from {CONFIG_FILE})",
                 next_step="Copy the folder again, or train again.",
             )
-        if described["sha256"].get(CONFIG_FILE, _hash_of(described)) != _hash_of(described):
+        if described["sha256"].get(CONFIG_FILE, hash_of(described)) != hash_of(described):
             raise ClassifierError(
                 f"'{folder / CONFIG_FILE}' was changed since it was saved (its SHA-256 differs from the one in it)",
                 next_step="Copy the folder again, or train again.",
             )
-        _check_header(weights, config)
+        check_header(weights, config)
         network = build_network(config)
         try:
             arrays = load_file(weights)
@@ -205,7 +166,7 @@ class TrainedClassifier:
         if set(arrays) != set(variables) or any(
             arrays[n].shape != tuple(v.shape) or arrays[n].dtype != v.dtype for n, v in variables.items()
         ):
-            raise _misfit(weights)
+            raise misfit(weights)
         if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays.values()):
             raise ClassifierError(f"'{weights}' holds numbers that are not finite", next_step="Train again.")
         for name, variable in variables.items():
@@ -259,46 +220,6 @@ def find(folder: str | Path) -> Path:
     )
 
 
-def config_from_json(described: dict[str, Any], folder: Path) -> ClassifierConfig:
-    """Check a description read from a file, field by field.
-
-    Raises: ClassifierError that names what is wrong.
-    """
-    if described.get("format") != "tlkeras-classifier":
-        raise ClassifierError(f"'{folder / CONFIG_FILE}' does not describe a tlkeras classifier")
-    version = described.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ClassifierError(
-            f"'{folder}' was saved in format {version}, this version reads {FORMAT_VERSION}",
-            next_step="Update tlkeras, or train again.",
-        )
-    from tlkeras import backbones
-
-    try:
-        # Through JSON once more: values that are no JSON are refused as those of a file would be.
-        parse_json(json.dumps(described), _SCHEMA, what="it")
-        names = tuple(described["class_names"])
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if len(names) < 2 or twice or "" in names:
-            raise ValueError(f"class_names must be two or more, different and not empty; {(twice or names)[:3]!r}")
-        temperature = float(described["temperature"])
-        if not _TEMPERATURES[0] <= temperature <= _TEMPERATURES[1]:
-            raise ValueError(f"temperature {temperature}")
-        check_fit(described["fit"], described["size_px"])
-        return ClassifierConfig(
-            backbone=backbones.get(described["backbone"]).name,
-            size_px=described["size_px"],
-            fit=described["fit"],
-            mirror=described["mirror"],
-            head=HeadConfig(**described["head"]),
-            class_names=names,
-            temperature=temperature,
-            backbone_sha256=described["backbone_sha256"],
-        )
-    except (KeyError, TypeError, ValueError, TlkerasError) as error:
-        raise ClassifierError(f"'{folder / CONFIG_FILE}' has a field that cannot be used ({error})") from None
-
-
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers, as far as they are installed."""
     found = {}
@@ -308,50 +229,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    try:
-        return read_json(folder / CONFIG_FILE, most_bytes=_MOST_BYTES)
-    except (OSError, FormatError) as error:
-        raise ClassifierError(f"'{folder / CONFIG_FILE}' cannot be read ({error})") from None
-
-
-def _hash_of(described: dict[str, Any]) -> str:
-    """SHA-256 of a description but for this hash itself."""
-    hashes = {name: hash_ for name, hash_ in described["sha256"].items() if name != CONFIG_FILE}
-    text = json.dumps({**described, "sha256": hashes}, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_header(weights: Path, config: ClassifierConfig) -> None:
-    """Hold the head that a description asks for against the arrays that are there, before it is built.
-
-    Raises: ClassifierError when they do not fit, or the header says more than the file holds.
-    """
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        size = weights.stat().st_size - 8 - length
-        header = file.read(min(length, _MOST_BYTES))
-    try:
-        arrays = parse_json(header, what=f"the header of '{weights}'", most_bytes=_MOST_BYTES)
-        arrays.pop("__metadata__", None)
-        schema = {name: {"shape": [int], "data_offsets": [int]} for name in arrays}
-        parse_json(header, schema, what=f"the header of '{weights}'")
-    except FormatError as error:
-        raise ClassifierError(str(error)) from None
-    shapes = [tuple(array["shape"]) for array in arrays.values()]
-    units = () if config.head.kind == "linear" else config.head.units
-    outputs = (*units, len(config.class_names))
-    wanted = [*itertools.pairwise(outputs), *((width,) for width in outputs)]
-    first = any(len(shape) == 2 and shape[1] == outputs[0] for shape in shapes)
-    held = sum(max(0, math.prod(shape)) for shape in shapes)
-    if not first or not set(wanted) <= set(shapes) or held > size:
-        raise _misfit(weights)
-
-
-def _misfit(weights: Path) -> ClassifierError:
-    return ClassifierError(f"'{weights}' does not fit the network that {CONFIG_FILE} describes")
 
 
 def _named(network: Any) -> list[tuple[str, Any]]:

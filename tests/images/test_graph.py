@@ -15,6 +15,7 @@ from tlkeras.errors import ImageError
 from tlkeras.images import graph, header
 from tlkeras.images.decode import decode
 from tlkeras.images.header import REFUSALS, TOO_LARGE
+from tlkeras.images.parts import Bytes
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ GRAPH_ALONE = "the graph alone answers"
 
 def check_files(count, seed, decode_in_graph, header_in_graph):
     for name, data in fuzz.files(seed, count):
-        ours, theirs = header.read_header(header.Bytes(data)), header_in_graph(data)
+        ours, theirs = header.read_header(Bytes(data)), header_in_graph(data)
         assert ours == type(ours)(*(int(number) for number in theirs)), name
         differs = compare(data, decode_in_graph)
         # Decoders in a graph go on behind packed pixels that cannot be; Pillow refuses the file.
@@ -226,7 +227,7 @@ def test_any_bytes_give_a_header_and_never_an_exception(header_in_graph):
                     data[at] = random.integers(0, 256)
             found = header_in_graph(bytes(data))
             assert 1 <= int(found.orientation) <= 8
-            assert header.read_header(header.Bytes(bytes(data))) == type(found)(*(int(number) for number in found))
+            assert header.read_header(Bytes(bytes(data))) == type(found)(*(int(number) for number in found))
 
 
 def test_what_is_not_an_image_fails_in_words(decode_in_graph):

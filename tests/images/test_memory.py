@@ -34,7 +34,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["python", "graph"])
-@pytest.mark.parametrize(("colour", "depth", "side"), [(6, 8, 9000), (2, 8, 10_900)])
+@pytest.mark.parametrize(("colour", "depth", "side"), [(6, 8, 8100), (2, 8, 10_900)])
 def test_no_allowed_file_needs_more_than_a_gibibyte(colour, depth, side, reader):
     command = [sys.executable, "-c", PROGRAM, reader, str(colour), str(depth), str(side)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

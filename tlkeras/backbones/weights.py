@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
-from tlkeras.storage import cache_root, held, read_json, staged_name, write_json
+from tlkeras.json_csv import read_json
+from tlkeras.storage import cache_root, held, staged_name, write_json
 
 PRETRAINED = "pretrained"
 IMAGENET = "imagenet"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkeras.data.remote import access_errors, file_system, join, read_file
 from tlkeras.errors import DataError, ImageError
-from tlkeras.storage import parse_json
+from tlkeras.json_csv import parse_json
 
 # What lists call their columns, in lower case with single underscores; the first that is there is taken.
 COLUMNS = {

@@ -14,7 +14,8 @@ import numpy as np
 from tlkeras.data.dataset import SPLIT_OF, LabelledImages
 from tlkeras.errors import DataError, StorageError
 from tlkeras.images.decode import sniff
-from tlkeras.storage import cache_root, disk_errors, read_json, staged_folder, write_json
+from tlkeras.json_csv import read_json
+from tlkeras.storage import cache_root, disk_errors, staged_folder, write_json
 
 _INFO = "dataset.json"
 _FORMAT = 1

@@ -17,7 +17,8 @@ from PIL import Image
 
 from tlkeras.errors import ImageError, printable
 from tlkeras.images.decode import DecodedImage, Limits, decode
-from tlkeras.storage import cache_root, parse_json
+from tlkeras.json_csv import parse_json
+from tlkeras.storage import cache_root
 
 STATUSES = ("good", "repaired", "suspicious", "rejected")
 # Counts up whenever the same bytes would get another Content; Pillow's version counts too.

@@ -19,7 +19,8 @@ from tlkeras.errors import FormatError, ImageError, printable
 from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
 from tlkeras.images.arrays import png_bytes
 from tlkeras.images.decode import decode, read_bytes
-from tlkeras.storage import read_csv, read_json, write_bytes
+from tlkeras.json_csv import read_csv, read_json
+from tlkeras.storage import write_bytes
 from tlkeras.target import load_target
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ExportError
-from tlkeras.storage import read_json, sha256_of, write_json
+from tlkeras.json_csv import read_json
+from tlkeras.storage import sha256_of, write_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT, FORMAT_VERSION = "tlkeras-export", 1

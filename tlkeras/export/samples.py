@@ -15,8 +15,8 @@ from tlkeras.data.open import image_files
 from tlkeras.errors import DataError, FormatError, ImageError
 from tlkeras.images.decode import SERVED_FORMATS, decode, read_bytes
 from tlkeras.images.header import EXIF_TAG
+from tlkeras.json_csv import read_csv
 from tlkeras.progress import Reporter, Silent
-from tlkeras.storage import read_csv
 
 _T = TypeVar("_T")
 

@@ -20,7 +20,7 @@ import numpy as np
 from tlkeras.data.containers import open_parquet
 from tlkeras.data.remote import is_remote, join, names_in, read_file, write_whole
 from tlkeras.errors import ConfigError, DataError, TlkerasError
-from tlkeras.storage import parse_json
+from tlkeras.json_csv import parse_json
 
 FORMAT_VERSION = 1
 TASK_FILE = "task.json"

@@ -26,8 +26,9 @@ import numpy as np
 from tlkeras.engines import RECIPE_VERSION
 from tlkeras.errors import DataError, FormatError, StorageError
 from tlkeras.features.shards import ShardSet
+from tlkeras.json_csv import read_json
 from tlkeras.locks import alone_in
-from tlkeras.storage import cache_root, read_json, sha256_of, size_of, write_bytes, write_json
+from tlkeras.storage import cache_root, sha256_of, size_of, write_bytes, write_json
 
 # So many shards of fewer rows than this become one: each costs an open file, and a search for its name.
 SMALL_SHARDS = 16

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import StorageError
-from tlkeras.storage import parse_json, write_bytes
+from tlkeras.json_csv import parse_json
+from tlkeras.storage import write_bytes
 
 STATE_FILE = "state.safetensors"
 

@@ -27,14 +27,13 @@ from tlkeras.images.header import (
     REFUSALS,
     SERVED_FORMATS,
     TOO_LARGE,
-    Bytes,
     Header,
     exif_orientation,
     kind_of,
     read_header,
-    upright,
 )
-from tlkeras.images.parts import ends_early, plain, why_unserved
+from tlkeras.images.parts import Bytes, ends_early, plain, why_unserved
+from tlkeras.images.resize import upright
 
 # We hold every image to Limits before a pixel of it is decoded, so Pillow's own warning says nothing new.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

@@ -13,8 +13,8 @@ from typing import Any
 import tensorflow as tf
 
 from tlkeras.images import header
-from tlkeras.images.header import REFUSALS, SERVED_FORMATS, STEPS, Header
-from tlkeras.images.resize import PAD_VALUE_255, axis
+from tlkeras.images.header import REFUSALS, SERVED_FORMATS, Header
+from tlkeras.images.resize import PAD_VALUE_255, STEPS, axis
 
 Tensor = Any
 # Whatever a walk reads at the end of a file, it reads at most so many bytes; they are zeros there.
@@ -26,7 +26,7 @@ _BLOCK_PIXELS = 2**20
 
 
 class GraphBytes:
-    """``tlkeras.images.header.Bytes`` of a scalar string tensor: the same numbers, as int64 scalar tensors."""
+    """``tlkeras.images.parts.Bytes`` of a scalar string tensor: the same numbers, as int64 scalar tensors."""
 
     def __init__(self, data: Tensor) -> None:
         self.size = tf.cast(tf.strings.length(data), tf.int64)
@@ -181,7 +181,7 @@ def fit_to_square(pixels: Tensor, size_px: int, fit: str) -> Tensor:
     """
     pixels = tf.convert_to_tensor(pixels)
     single = pixels.shape.rank == 3
-    batch = pixels[tf.newaxis] if single else pixels
+    batch = tf.expand_dims(pixels, 0) if single else pixels
     (top, bottom, first_row, rows), (left, right, first_column, columns) = _axes(batch, size_px, fit)
     scale = tf.stack([rows / (bottom - top), columns / (right - left)])
     translation = tf.stack([first_row, first_column]) - tf.stack([top, left]) * scale

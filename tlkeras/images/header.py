@@ -1,10 +1,10 @@
 """The one reading of a file's header: which format it is, how it lies, what it costs, and why no graph serves it.
 
 It is written once, in arithmetic that Python's integers and TensorFlow's int64 tensors share, over a reader of bytes
-(``Bytes`` here, ``tlkeras.images.graph.GraphBytes`` for tensors): what Python says of a file is what a served graph
-finds in it. Walked are JPEG segments (ITU T.81 annex B), PNG chunks (W3C PNG 3rd edition), the blocks of a GIF's first
-picture (GIF89a), RIFF chunks of WebP (RFC 9649) and the first directory of an EXIF block (TIFF 6.0, CIPA DC-008), each
-in a bounded number of steps. Where TensorFlow's decoders and Pillow make different pixels of a file that is not as its
+(``parts.Bytes``, and ``graph.GraphBytes`` of tensors): what Python says of a file is what a served graph finds in it.
+Walked are JPEG segments (ITU T.81 annex B), PNG chunks (W3C PNG 3rd edition), the blocks of a GIF's first picture
+(GIF89a), RIFF chunks of WebP (RFC 9649) and the first directory of an EXIF block (TIFF 6.0, CIPA DC-008), each in a
+bounded number of steps. Where TensorFlow's decoders and Pillow make different pixels of a file that is not as its
 format asks, the header is refused: Python may answer and says that no graph does.
 
 Orientation is EXIF's alone, as in browsers: the first tag in the first directory of the first block. XMP is not read.
@@ -12,11 +12,7 @@ Orientation is EXIF's alone, as in browsers: the first tag in the first director
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 # What a graph in TF Serving can decode; the rest goes through Pillow in Python and is refused there.
 SERVED_FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
@@ -28,17 +24,6 @@ MOST_SEGMENTS = 2_000
 MOST_CHUNKS = 17_000
 MOST_TAGS = 500
 
-# Orientation (EXIF 2.3, tag 0x0112) -> (swap rows and columns, then flip top-bottom, then flip left-right).
-STEPS: dict[int, tuple[bool, bool, bool]] = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 EXIF_TAG = 0x0112
 
 # Why a graph refuses a file; a header holds the place of its reason in REFUSALS.
@@ -79,46 +64,6 @@ class Header(NamedTuple):
     memory: Number
     end: Number
     colours: Number
-
-
-class Bytes:
-    """Bytes as the walks read them. Beyond the end there are zeros."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.size = len(data)
-
-    def number(self, at: int, size: int, little: bool = False) -> int:
-        """The unsigned number of 1, 2 or 4 bytes at a place."""
-        field = self.data[at : at + size].ljust(size, b"\0")
-        return int.from_bytes(field, "little" if little else "big")
-
-    def letters(self, at: int) -> bool:
-        """Whether the four bytes at a place are ASCII letters, as the name of a PNG chunk."""
-        name = self.data[at : at + 4]
-        return len(name) == 4 and name.isalpha()
-
-    def sum_holds(self, at: int, length: int) -> int:
-        """1 where the PNG chunk at a place, with a content of some length, has the checksum that it carries."""
-        end = at + 8 + length
-        return int(zlib.crc32(self.data[at + 4 : end]) == self.number(end, 4))
-
-    def where(self, condition: bool, chosen: int, otherwise: int) -> int:
-        """One number or the other; both have been worked out."""
-        return chosen if condition else otherwise
-
-    def choose(self, index: int, branches: Sequence[Callable[[], tuple[int, ...]]]) -> tuple[int, ...]:
-        """The numbers that one of the functions gives."""
-        return branches[index]()
-
-    def walk(self, more: Callable, step: Callable, start: tuple[int, ...], most: int) -> tuple[int, ...]:
-        """Step from ``start`` while there is more, at most ``most`` times."""
-        state = start
-        for _ in range(most):
-            if not more(*state):
-                break
-            state = step(*state)
-        return state
 
 
 def kind_of(file: Any) -> Number:
@@ -167,22 +112,6 @@ def exif_orientation(file: Any, at: Number) -> Number:
 
     _, found = file.walk(more, step, _constant(file, 0, -1), MOST_TAGS)
     return where((found >= 1) & (found <= 8), found, 1)
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels as their EXIF orientation asks.
-
-    ``pixels`` is ``[H, W, C]`` of any dtype; the result is ``[H, W, C]``, or ``[W, H, C]`` for orientations
-    5 to 8. An orientation outside 1..8 means 1, as in every viewer.
-    """
-    swap, flip_rows, flip_columns = STEPS.get(orientation, STEPS[1])
-    if swap:
-        pixels = pixels.transpose(1, 0, 2)
-    if flip_rows:
-        pixels = pixels[::-1]
-    if flip_columns:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _side(file: Any, at: int) -> Number:
@@ -305,7 +234,7 @@ def _png(file: Any) -> tuple[Number, ...]:
     clear = where((key > 0) | (colour == 4) | (colour == 6), 1, 0)
     # An eXIf block may begin like one in a JPEG, though it should not.
     exif_at = _after_prefix(file, exif_at)
-    return exif_at, width * height, where(clear == 1, 13, 8), refusal, file.size, clear
+    return exif_at, width * height, where(clear == 1, 16, 8), refusal, file.size, clear
 
 
 def _gif(file: Any) -> tuple[Number, ...]:

@@ -8,15 +8,55 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
-from tlkeras.images.header import REFUSALS, Header
+from tlkeras.images.header import REFUSALS, Header, read_header
 
 # What libpng looks at behind the last row of a PNG.
 _SPARE_BYTES = 1024
 # Unpacked bytes that are held at a time.
 _AT_A_TIME = 2**20
+
+
+class Bytes:
+    """Bytes as the walks read them. Beyond the end there are zeros."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.size = len(data)
+
+    def number(self, at: int, size: int, little: bool = False) -> int:
+        """The unsigned number of 1, 2 or 4 bytes at a place."""
+        field = self.data[at : at + size].ljust(size, b"\0")
+        return int.from_bytes(field, "little" if little else "big")
+
+    def letters(self, at: int) -> bool:
+        """Whether the four bytes at a place are ASCII letters, as the name of a PNG chunk."""
+        name = self.data[at : at + 4]
+        return len(name) == 4 and name.isalpha()
+
+    def sum_holds(self, at: int, length: int) -> int:
+        """1 where the PNG chunk at a place, with a content of some length, has the checksum that it carries."""
+        end = at + 8 + length
+        return int(zlib.crc32(self.data[at + 4 : end]) == self.number(end, 4))
+
+    def where(self, condition: bool, chosen: int, otherwise: int) -> int:
+        """One number or the other; both have been worked out."""
+        return chosen if condition else otherwise
+
+    def choose(self, index: int, branches: Sequence[Callable[[], tuple[int, ...]]]) -> tuple[int, ...]:
+        """The numbers that one of the functions gives."""
+        return branches[index]()
+
+    def walk(self, more: Callable, step: Callable, start: tuple[int, ...], most: int) -> tuple[int, ...]:
+        """Step from ``start`` while there is more, at most ``most`` times."""
+        state = start
+        for _ in range(most):
+            if not more(*state):
+                break
+            state = step(*state)
+        return state
 
 
 def plain(data: bytes, kind: str, header: Header | None) -> bytes:
@@ -57,7 +97,7 @@ def ends_early(data: bytes, kind: str) -> bool:
     if kind == "png":
         return b"IEND" not in data[-64:]
     if kind == "gif":
-        return not data.rstrip(b"\0").endswith(b";")
+        return read_header(Bytes(data)).end >= len(data)
     if kind == "webp":
         return len(data) < 12 or struct.unpack("<I", data[4:8])[0] + 8 > len(data)
     if kind == "bmp":

@@ -1,4 +1,4 @@
-"""The one resize rule: antialiased bilinear, as numbers that NumPy, TensorFlow and ONNX turn into pixels alike.
+"""The one resize rule, antialiased bilinear, and the turns of EXIF, for NumPy, TensorFlow and ONNX alike.
 
 A square of ``size_px`` is filled from an image of any size by one of three fits:
 
@@ -24,6 +24,17 @@ from tlkeras.errors import ConfigError, unknown
 FITS = ("crop", "stretch", "pad")
 # Middle grey: about zero after every backbone's preprocessing, as the padding inside a network is.
 PAD_VALUE_255 = 128.0
+# Orientation (EXIF 2.3, tag 0x0112) -> (swap rows and columns, then flip top-bottom, then flip left-right).
+STEPS: dict[int, tuple[bool, bool, bool]] = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
 
 
 def check_fit(fit: str, size_px: int) -> None:
@@ -79,3 +90,19 @@ def fit_to_square(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:
     outside = 1.0 - rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
     # Rows sum to 1 only up to rounding; anything that is not clearly outside lies inside.
     return np.ascontiguousarray(square + np.float32(PAD_VALUE_255) * (outside > 0.5)[..., None])
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as their EXIF orientation asks.
+
+    ``pixels`` is ``[H, W, C]`` of any dtype; the result is ``[H, W, C]``, or ``[W, H, C]`` for orientations
+    5 to 8. An orientation outside 1..8 means 1, as in every viewer.
+    """
+    swap, flip_rows, flip_columns = STEPS.get(orientation, STEPS[1])
+    if swap:
+        pixels = pixels.transpose(1, 0, 2)
+    if flip_rows:
+        pixels = pixels[::-1]
+    if flip_columns:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

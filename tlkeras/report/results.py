@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlkeras.storage import read_json
+from tlkeras.json_csv import read_json
 
 IDEAL, ATTACK, ROBUSTNESS, HEAT = "ideal.json", "attack.json", "robustness.json", "heat_maps.json"
 MANIFEST = "manifest.json"

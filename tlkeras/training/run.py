@@ -24,10 +24,11 @@ from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.heads.search import search_linear
+from tlkeras.json_csv import csv_bytes
 from tlkeras.locks import reserved
 from tlkeras.progress import Reporter, Silent
 from tlkeras.run_facts import CALIBRATION_FILE, FORMAT_VERSION, ISSUES_FILE
-from tlkeras.storage import csv_bytes, new_folder, staged_folder, unfinished, write_bytes, write_json
+from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, write_json
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point

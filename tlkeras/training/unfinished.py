@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ClassifierError, ConfigError, TlkerasError
-from tlkeras.storage import UNFINISHED, disk_errors, read_json, unfinished, write_json
+from tlkeras.json_csv import read_json
+from tlkeras.storage import UNFINISHED, disk_errors, unfinished, write_json
 from tlkeras.training.config import TrainConfig
 
 ASKED_FILE = "asked.json"
