@@ -1,22 +1,16 @@
-"""``tlkeras report``."""
+"""``tlkeras report`` and ``tlkeras demo``: a run as a page."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tlkeras.cli.command import USING, CommandLine, command
-from tlkeras.cli.console import (
-    DataDirOption,
-    EngineOption,
-    IncludeSeenOption,
-    JsonOption,
-    Terminal,
-    print_json,
-    quiet_tensorflow,
-)
+from tlkeras.cli.console import DataDirOption, EngineOption, IncludeSeenOption, Terminal, quiet_tensorflow
+from tlkeras.errors import ConfigError
 
 if TYPE_CHECKING:
     from tlkeras.run_facts import RunFacts
@@ -41,37 +35,38 @@ def report(
     include_seen: IncludeSeenOption = False,
     engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run as one HTML file, and on request its model card."""
     line.refuse(("include_seen", "engine", "data_dir"), "without DATA", unless=data is not None)
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.export.card import model_card
-        from tlkeras.report.build import write_report
-        from tlkeras.run_facts import read_run
-        from tlkeras.storage import write_bytes
+    from tlkeras.export.card import model_card
+    from tlkeras.report.build import write_report
+    from tlkeras.run_facts import read_run
+    from tlkeras.storage import write_bytes
 
-        facts = read_run(run)
-        if data is not None:
-            facts = _measured(facts, data, data_dir, engine, include_seen, terminal)
-        made = None
-        if full:
-            from tlkeras.report.heavy import make_missing
+    facts = read_run(run)
+    if data is not None:
+        facts = _measured(facts, data, data_dir, engine, include_seen, line.terminal)
+    made = None
+    if full:
+        from tlkeras.report.heavy import make_missing
 
-            made = make_missing(facts, terminal)
-        path = write_report(facts, out, export=export)
-        if card is not None:
-            write_bytes(card, model_card(facts).encode())
-    if as_json:
-        files = {"report": str(path), "card": None if card is None else str(card)}
-        print_json({**files, "made": None if made is None else str(made), "bytes": path.stat().st_size})
-        return
-    print(f"report: {path}   ({path.stat().st_size / 1e6:.1f} MB)")
+        made = make_missing(facts, line.terminal)
+    path = write_report(facts, out, export=export)
     if card is not None:
-        print(f"card: {card}")
-    if not full:
-        print(f"next: tlkeras report {run} --full   (heat maps, ideal images, an attack, robustness)")
+        write_bytes(card, model_card(facts).encode())
+    described = {
+        "report": str(path),
+        "card": None if card is None else str(card),
+        "made": None if made is None else str(made),
+        "bytes": path.stat().st_size,
+    }
+    line.answer(
+        described,
+        [],
+        f"report: {path}   ({path.stat().st_size / 1e6:.1f} MB)",
+        *([] if card is None else [f"card: {card}"]),
+        *([] if full else [f"next: tlkeras report {run} --full   (heat maps, ideal images, an attack, robustness)"]),
+    )
 
 
 def _measured(
@@ -83,3 +78,52 @@ def _measured(
     judgement = judged(facts.folder, data, data_dir, engine, include_seen, terminal)
     images = judgement.images
     return facts.measured(judgement.evaluation, judgement.answers, images.paths, images.name)
+
+
+@command(USING, quiet=False)
+def demo(
+    line: CommandLine,
+    run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets others on the network in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME:PASSWORD",
+            help="What visitors must log in with. Without it, an address that others can reach carries a secret token.",
+            envvar="TLKERAS_DEMO_AUTH",
+        ),
+    ] = None,
+) -> None:
+    """Open a page to try a classifier: classes, where it looks, and how it is fooled. Ctrl-C ends it."""
+    login = _login(auth)
+    with contextlib.ExitStack() as open_page:
+        with quiet_tensorflow():
+            from tlkeras.demo.page import gradio, serving
+            from tlkeras.trained import find
+
+            find(run)  # a wrong directory and a missing package are told at once, before TensorFlow is loaded
+            gradio()
+            address = open_page.enter_context(serving(run, host=host, port=port, auth=login))
+        line.answer({"run": str(run), "address": address})
+        line.terminal.say(f"{run} is at {address} until Ctrl-C")
+        _until_interrupted()
+    line.terminal.say("the page is closed")
+
+
+def _login(auth: str | None) -> tuple[str, str] | None:
+    if auth is None:
+        return None
+    name, _, password = auth.partition(":")
+    if not name or not password:
+        raise ConfigError("--auth must be NAME:PASSWORD, neither of them empty")
+    return name, password
+
+
+def _until_interrupted() -> None:
+    import threading
+
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import TRAINING, USING, CommandLine, command
-from tlkeras.cli.console import (
-    DataDirOption,
-    EngineOption,
-    IncludeSeenOption,
-    JsonOption,
-    Terminal,
-    print_json,
-    print_tables,
-    quiet_tensorflow,
-)
+from tlkeras.cli.console import DataDirOption, EngineOption, IncludeSeenOption, Terminal
 from tlkeras.cli.options import LAYOUT, Fields
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
@@ -82,7 +73,6 @@ def train(
             "--find-rate", help="Only find the learning rate for fine-tuning; draws a plot.", rich_help_panel=_TUNING
         ),
     ] = False,
-    as_json: JsonOption = False,
 ) -> None:
     """Train a classifier on a pretrained network's features, measure it and save it."""
     from tlkeras.errors import ConfigError
@@ -113,41 +103,38 @@ def train(
         line.refuse(names, because, unless=takes_effect)
     options = train_options(line, data)
     fine_tuning = FineTuneConfig(epochs=1 if fine_tune is None else fine_tune, **tuned)
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.evaluation.tables import search_tables, tables
-        from tlkeras.report.build import write_report
-        from tlkeras.run_facts import read_run
-        from tlkeras.training.run import find_rate as search_rate
-        from tlkeras.training.run import resume as resume_training
-        from tlkeras.training.run import train as run_training
+    from tlkeras.evaluation.tables import search_tables, tables
+    from tlkeras.report.build import write_report
+    from tlkeras.run_facts import read_run
+    from tlkeras.training.run import find_rate as search_rate
+    from tlkeras.training.run import resume as resume_training
+    from tlkeras.training.run import train as run_training
 
-        config = TrainConfig(**options, head=head_named(kind, **head), fine_tune=fine_tuning if tuning else None)
-        if find_rate:
-            found = search_rate(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
-        elif resume is not None:
-            run = resume_training(resume, reporter=terminal)
-        else:
-            run = run_training(config, data or "", out=out, test_data=test, data_dir=data_dir, reporter=terminal)
-        if report and not find_rate:
-            write_report(read_run(run.folder), reporter=terminal)
+    config = TrainConfig(**options, head=head_named(kind, **head), fine_tune=fine_tuning if tuning else None)
+    inputs: dict[str, Any] = {"out": out, "test_data": test, "data_dir": data_dir, "reporter": line.terminal}
     if find_rate:
-        if as_json:
-            print_json(found.to_json())
-        else:
-            print(f"learning rate: {found.rate:.1e}   plot: {found.folder / 'rate_finder.png'}")
-            print(f"next: tlkeras train {data} --fine-tune 10 --learning-rate {found.rate:.1e}")
+        found = search_rate(config, data or "", **inputs)
+        line.answer(
+            found.to_json(),
+            [],
+            f"learning rate: {found.rate:.1e}   plot: {found.folder / 'rate_finder.png'}",
+            f"next: tlkeras train {data} --fine-tune 10 --learning-rate {found.rate:.1e}",
+        )
         return
-    if as_json:
-        print_json(run.to_json())
-        return
-    print_tables([*tables(run.judgement.evaluation), *search_tables(run.fitted.head.description)])
-    if run.fitted.fine_tuning is not None:
-        print(told(run))
-    print(f"run: {run.folder}   ({run.seconds:.1f} s)")
+    if resume is None:
+        run = run_training(config, data or "", **inputs)
+    else:
+        run = resume_training(resume, reporter=line.terminal)
     if report:
-        print(f"report: {run.folder / 'report.html'}")
-    print(f"next: tlkeras predict {run.folder} PHOTOS…")
+        write_report(read_run(run.folder), reporter=line.terminal)
+    line.answer(
+        run.to_json(),
+        [*tables(run.judgement.evaluation), *search_tables(run.fitted.head.description)],
+        *([told(run)] if run.fitted.fine_tuning is not None else []),
+        f"run: {run.folder}   ({run.seconds:.1f} s)",
+        *([f"report: {run.folder / 'report.html'}"] if report else []),
+        f"next: tlkeras predict {run.folder} PHOTOS…",
+    )
 
 
 @command(USING, Fields(TrainConfig, only=LAYOUT))
@@ -158,21 +145,15 @@ def evaluate(
     include_seen: IncludeSeenOption = False,
     engine: EngineOption = "auto",
     data_dir: DataDirOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure a classifier on labelled photos; those that it was trained on are left out."""
     from tlkeras.features.shards import holds_features
 
     line.refuse((*LAYOUT, "engine", "data_dir"), "on extracted features", unless=not holds_features(data))
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.evaluation.tables import tables
+    from tlkeras.evaluation.tables import tables
 
-        judgement = judged(run, data, data_dir, engine, include_seen, terminal, **line.values(TrainConfig))
-    if as_json:
-        print_json(judgement.to_json())
-    else:
-        print_tables(tables(judgement.evaluation))
+    judgement = judged(run, data, data_dir, engine, include_seen, line.terminal, **line.values(TrainConfig))
+    line.answer(judgement.to_json(), tables(judgement.evaluation))
 
 
 def judged(
