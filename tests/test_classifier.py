@@ -1,5 +1,7 @@
 """ImageClassifier: scikit-learn's feel, whatever form the images have."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,24 @@ def test_fit_on_images_in_memory(form, options):
     classifier = ImageClassifier(**options).fit(images, labels)
     assert classifier.predict(images).tolist() == labels
     assert classifier.score(images, labels) == 1.0
+
+
+def test_photos_in_memory_with_whole_numbers_for_classes(options, tmp_path):
+    images = [tinted(tint, seed) for tint in (BLUE, ORANGE) for seed in range(8)]
+    labels = [10] * 8 + [2] * 8
+    classifier = ImageClassifier(**options).fit(images, np.array(labels))
+    assert classifier.classes_.tolist() == [2, 10]
+    assert classifier.trained.class_names == ("2", "10")
+    for found in (classifier, ImageClassifier.load(classifier.save(tmp_path / "saved"))):
+        assert found.predict(images).tolist() == labels
+    # One class, and copies: every image that is given counts.
+    few = classifier.evaluate([images[0]] * 7 + [images[1]] * 3, [10] * 10)
+    assert (few.images, few.accuracy) == (10, 1.0)
+    # What was in memory can be fine-tuned on, and checks an export.
+    assert all(Path(path).is_file() for path in classifier.fitted_.images.paths)
+    assert classifier._seen.paths == classifier.fitted_.audit.dataset.paths
+    with pytest.raises(DataError, match="at least one image"):
+        classifier.evaluate([], [])
 
 
 def test_every_way_to_name_images(classifier, photo_folder):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ import numpy as np
 from tlkeras.data.dataset import SPLITS, LabelledImages
 from tlkeras.data.open import image_files, open_dataset
 from tlkeras.errors import ClassifierError, DataError, unknown
-from tlkeras.evaluation.metrics import Evaluation
+from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import head_named
 from tlkeras.images.arrays import as_uint8
@@ -22,7 +25,7 @@ from tlkeras.run_facts import RunFacts
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
-from tlkeras.training.judge import judge
+from tlkeras.training.judge import judge, with_class_names
 
 if TYPE_CHECKING:
     from tlkeras.export.publish import Published
@@ -53,6 +56,7 @@ class ImageClassifier:
         self.fitted_: Fitted | None = None
         self._trained: TrainedClassifier | None = None
         self._seen: Any = None
+        self._forget: Callable[[], object] = bool
 
     @property
     def trained(self) -> TrainedClassifier:
@@ -66,8 +70,9 @@ class ImageClassifier:
 
     @property
     def classes_(self) -> np.ndarray:
-        """Class names ``[K]``, in the order of ``predict_proba``'s columns."""
-        return np.array(self.trained.class_names)
+        """Class names ``[K]``, in the order of ``predict_proba``'s columns; whole numbers where those were given."""
+        names = self.trained.class_names
+        return np.array([int(name) for name in names] if self.trained.config.numbered else names)
 
     def fit(self, images: Any, labels: Sequence[Any] | None = None) -> ImageClassifier:
         """Train; returns itself.
@@ -78,12 +83,21 @@ class ImageClassifier:
 
         Raises: DataError, ConfigError, WeightsError, StorageError.
         """
-        with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
-            dataset = labelled(images, labels, Path(folder), **self.config.layout)
-            self.fitted_ = fit(self.config, dataset, self.reporter, hold_out_test=False)
-        self._trained = self.fitted_.classifier
-        # What lies in files can be opened again for fine-tuning; what was in memory is not held on to.
-        self._seen = images if labels is None else None
+        # What was in memory lies in files as long as this classifier lives, to be fine-tuned on and to check exports.
+        folder = Path() if labels is None else Path(tempfile.mkdtemp(prefix="tlkeras-"))
+        forget = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True) if labels is not None else None
+        dataset = labelled(images, labels, folder, **self.config.layout)
+        again = labels is None and images is self._seen and self._trained is not None
+        numbered = self.trained.config.numbered if again else labels is not None and _whole_numbers(labels)
+        fitted = fit(self.config, dataset, self.reporter, hold_out_test=False)
+        if numbered:
+            config = dataclasses.replace(fitted.classifier.config, numbered=True)
+            fitted = dataclasses.replace(fitted, classifier=TrainedClassifier(config, fitted.classifier.network))
+        self.fitted_, self._trained = fitted, fitted.classifier
+        if forget is not None:
+            self._forget()
+            self._forget = forget
+        self._seen = images if labels is None else dataset
         return self
 
     def fine_tune(
@@ -91,10 +105,10 @@ class ImageClassifier:
     ) -> ImageClassifier:
         """Train the network itself on, after its head; returns itself.
 
-        ``images``, ``labels``: as ``fit`` takes them; those that ``fit`` was given, where it was a folder, a list, a
-        name or ``LabelledImages``. The head is fitted as ``fit`` does it, from stored features. ``options``: the other
-        fields of ``tlkeras.fine_tuning.config.FineTuneConfig``. The fine-tuned network is kept only where it is
-        better on validation; ``fitted_.fine_tuning`` tells.
+        ``images``, ``labels``: as ``fit`` takes them; those that ``fit`` was given by default. The head is fitted as
+        ``fit`` does it, from stored features. ``options``: the other fields of
+        ``tlkeras.fine_tuning.config.FineTuneConfig``. The fine-tuned network is kept only where it is better on
+        validation; ``fitted_.fine_tuning`` tells.
 
         Raises: DataError where there are no images; ConfigError for an option that is unknown or has an impossible
         value; and as ``fit`` does.
@@ -130,10 +144,24 @@ class ImageClassifier:
         return self.evaluate(images, labels).accuracy
 
     def evaluate(self, images: Any, labels: Sequence[Any] | None = None) -> Evaluation:
-        """All measures on labelled images as ``fit`` takes them; on the test split of data that has one."""
-        with tempfile.TemporaryDirectory(prefix="tlkeras-") as folder:
-            dataset = labelled(images, labels, Path(folder), **self.config.layout, for_training=False)
+        """All measures on labelled images as ``fit`` takes them.
+
+        Of a data set, on its test split where it has one, on images that the audit keeps. Given with ``labels``, every
+        image counts, copies too.
+
+        Raises: DataError for a class that the classifier does not know, or no image; ImageError, naming the image, for
+        one with a label that cannot be decoded.
+        """
+        if labels is None:
+            dataset = labelled(images, None, Path(), **self.config.layout, for_training=False)
             return judge(self.trained, dataset, engine=self.config.engine, reporter=self.reporter).evaluation
+        items, names = _paired(images, labels)
+        if not items:
+            raise DataError("an evaluation needs at least one image", received="none")
+        paths = [str(item) if isinstance(item, str | Path) else f"image {row}" for row, item in enumerate(items)]
+        given = with_class_names(_dataset(names, sorted(set(names)), paths), self.trained.class_names)
+        predictor = self.trained.predictor(engine=self.config.engine, images=len(items))
+        return evaluate_probabilities(predictor.predict(items), given.labels, given.class_names, paths=paths)
 
     def save(self, folder: str | Path) -> Path:
         """Save into a new folder: ``classifier.json`` and ``weights.safetensors``.
@@ -224,22 +252,37 @@ def labelled(images: Any, labels: Sequence[Any] | None, folder: Path, **how: Any
         raise DataError(
             "images without a folder structure need labels", next_step="Pass labels=[…], one for each image."
         )
-    items = list(images)
-    if len(items) != len(labels):
-        raise DataError("there must be one label for each image", received=f"{len(items)} images, {len(labels)} labels")
-    names = [str(label) for label in labels]
-    class_names = tuple(sorted(set(names)))
-    if len(class_names) < (2 if how.get("for_training", True) else 1):
+    items, names = _paired(images, labels)
+    # Numbers in their own order: 2 before 10.
+    order = {str(label): label for label in labels} if _whole_numbers(labels) else {name: name for name in names}
+    class_names = tuple(sorted(order, key=order.__getitem__))
+    if len(class_names) < 2:
         raise DataError("a classifier needs at least two classes", received=", ".join(class_names) or "no images")
+    return _dataset(names, class_names, [_as_file(item, folder / f"{row:07d}") for row, item in enumerate(items)])
+
+
+def _dataset(names: Sequence[str], class_names: Sequence[str], paths: Sequence[str]) -> LabelledImages:
     position = {name: index for index, name in enumerate(class_names)}
     return LabelledImages(
         name="images",
         source="memory",
-        class_names=class_names,
-        paths=tuple(_as_file(item, folder / f"{index:07d}") for index, item in enumerate(items)),
+        class_names=tuple(class_names),
+        paths=tuple(paths),
         labels=np.array([position[name] for name in names], np.int32),
-        splits=np.full(len(items), "", dtype="U10"),
+        splits=np.full(len(names), "", dtype="U10"),
     )
+
+
+def _paired(images: Any, labels: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Images and the names of their classes, as many of both."""
+    items = list(images)
+    if len(items) != len(labels):
+        raise DataError("there must be one label for each image", received=f"{len(items)} images, {len(labels)} labels")
+    return items, [str(label) for label in labels]
+
+
+def _whole_numbers(labels: Sequence[Any]) -> bool:
+    return all(isinstance(label, Integral) and not isinstance(label, bool) for label in labels)
 
 
 def _as_file(image: Any, path: Path) -> str:

@@ -44,6 +44,7 @@ class ClassifierConfig:
     mirror: whether features are averaged with those of the image flipped left to right.
     temperature: probabilities are ``softmax(logits / temperature)``.
     backbone_sha256: hash of the frozen backbone's weights, by which stored features are found.
+    numbered: whether the class names are whole numbers that Python gets back as such.
     """
 
     backbone: str
@@ -54,6 +55,7 @@ class ClassifierConfig:
     class_names: tuple[str, ...]
     temperature: float
     backbone_sha256: str
+    numbered: bool = False
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -96,6 +98,7 @@ def config_from_json(described: dict[str, Any], folder: Path) -> ClassifierConfi
             class_names=names,
             temperature=temperature,
             backbone_sha256=described["backbone_sha256"],
+            numbered=described.get("numbered") is True and all(name.lstrip("-").isdecimal() for name in names),
         )
     except (KeyError, TypeError, ValueError, TlkerasError) as error:
         raise ClassifierError(f"'{folder / CONFIG_FILE}' has a field that cannot be used ({error})") from None

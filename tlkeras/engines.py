@@ -177,6 +177,19 @@ def averaged(views: Sequence[np.ndarray]) -> np.ndarray:
     return total / np.float32(len(views)) if len(views) > 1 else total
 
 
+def features_of(backbone: Any, pixels: Any, mirror: bool) -> Any:
+    """Features ``[N, D]`` of pixels ``[N, S, S, 3]``, Keras or TensorFlow tensors, as the head takes them.
+
+    ``mirror``: averaged with the features of the pixels flipped left to right.
+    """
+    import keras
+
+    features = backbone(pixels)
+    if mirror:
+        features = (features + backbone(keras.ops.flip(pixels, axis=2))) / 2
+    return features
+
+
 def relative_difference(got: np.ndarray, expected: np.ndarray) -> float:
     """Largest absolute difference over the largest absolute expected value; infinite for NaN or other shapes."""
     if got.shape != expected.shape or not np.isfinite(got).all():

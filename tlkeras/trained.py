@@ -28,6 +28,7 @@ from tlkeras.description import (
     misfit,
     read_description,
 )
+from tlkeras.engines import features_of
 from tlkeras.errors import ClassifierError, StorageError
 from tlkeras.heads.logits import softmax
 from tlkeras.predictor import Predictor
@@ -191,19 +192,6 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
     backbone.name, head.name = "backbone", "head"
     pixels = keras.Input((config.size_px, config.size_px, 3), name="pixels")
     return keras.Model(pixels, head(features_of(backbone, pixels, config.mirror)), name="classifier")
-
-
-def features_of(backbone: Any, pixels: Any, mirror: bool) -> Any:
-    """Features ``[N, D]`` of pixels ``[N, S, S, 3]``, Keras or TensorFlow tensors, as the head takes them.
-
-    ``mirror``: averaged with the features of the pixels flipped left to right.
-    """
-    import keras
-
-    features = backbone(pixels)
-    if mirror:
-        features = (features + backbone(keras.ops.flip(pixels, axis=2))) / 2
-    return features
 
 
 def find(folder: str | Path) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tlkeras.engines import features_of
 from tlkeras.errors import ConfigError
-from tlkeras.trained import TrainedClassifier, features_of
+from tlkeras.trained import TrainedClassifier
 
 OUTPUTS = ("probabilities", "class_indices", "scores", "logits", "features")
 

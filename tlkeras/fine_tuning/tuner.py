@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tlkeras.backbones.layers import blocks
+from tlkeras.engines import features_of
 from tlkeras.errors import ConfigError, OutOfMemoryError, unknown
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.optimiser import Optimiser
 from tlkeras.fine_tuning.schedules import block_factors
-from tlkeras.trained import ClassifierConfig, build_network, features_of
+from tlkeras.trained import ClassifierConfig, build_network
 
 Tensor = Any
 EVALUATION_BATCH = 32
