@@ -72,5 +72,6 @@ def test_the_lesson_runs(tmp_path):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     run_notebook.run(notebook, None)
+    run_notebook.shrink(notebook)
     assert run_notebook.unfit(notebook) == ""
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
