@@ -53,7 +53,7 @@ def test_attack_writes_images_that_fool(run_folder, photo_folder, tmp_path, capf
 def test_full_size_smallest_and_tables(run_folder, photo_folder, tmp_path, capfd):
     photo = str(photo_folder / "blue" / "03.jpg")
     out = tmp_path / "small"
-    common = ["attack", str(run_folder), photo, "--full-size", "--steps", "8", "--out", str(out)]
+    common = ["attack", str(run_folder), photo, "--full-size", "--steps", "20", "--out", str(out)]
     assert main([*common, "--smallest", "--epsilon", "64"]) == 0
     shown = capfd.readouterr()
     assert "1 of 1 fooled" in shown.out
