@@ -57,7 +57,7 @@ _FAST = Recipe(optimiser="sgd", rates=(3.0,), batch_norm=False)
 Row = tuple[str, str, Recipe, str, Recipe]
 _SCALING = "nothing to set: preprocessing is inside the network, and arrays in 0..1 are refused"
 _HEAD_START = "the layers' own (Glorot); the fine-tuned network starts from the trained head"
-_OPTIMISER = "`--optimiser adamw` or `sgd` of `--fine-tune`; heads take AdamW"
+_OPTIMISER = "fine-tuning and heads take AdamW"
 _ONLY_HERE = "none"
 _DECAY, _CLIP = "`--weight-decay` of `--fine-tune`", "`--clip-norm` of `--fine-tune`"
 _STOP = "`--patience` of `--fine-tune`; heads always stop"
@@ -76,24 +76,24 @@ ROWS: tuple[Row, ...] = (
     ("weight decay", "0", replace(BASE, weight_decay=0.0), _DECAY, BASE),
     ("weight decay", "0.3", replace(BASE, weight_decay=0.3), _DECAY, BASE),
     ("model averaging", "EMA of the weights", replace(BASE, average="ema"), "`--ema` of `--fine-tune`", BASE),
-    ("model averaging", "mean of the best 3 epochs", replace(BASE, average="soup"), "`--soup` of `--fine-tune`", BASE),
+    ("model averaging", "mean of the best 3 epochs", replace(BASE, average="soup"), _ONLY_HERE, BASE),
     *(
         ("optimiser", name, replace(BASE, optimiser=name.split()[0], rates=_RATES, weight_decay=0.0), option, BASE)
         for name, option in (
             ("adamw", _OPTIMISER),
             ("adam", "AdamW with `--weight-decay 0`"),
-            ("sgd", "`--optimiser sgd --momentum 0`"),
+            ("sgd", _ONLY_HERE),
             ("momentum 0.9", _ONLY_HERE),
-            ("nesterov 0.9", "`--optimiser sgd`"),
+            ("nesterov 0.9", _ONLY_HERE),
             ("rmsprop", _ONLY_HERE),
             ("adagrad", _ONLY_HERE),
         )
     ),
     ("clipping", "gradient length 1", replace(BASE, clip_norm=1.0), _CLIP, BASE),
     ("clipping", "gradient length 1, SGD at a rate of 3, no batch norm", _CLIPPED, _CLIP, _FAST),
-    ("rate schedule", "cosine", replace(BASE, schedule="cosine"), "`--schedule` of `--fine-tune`", BASE),
+    ("rate schedule", "cosine", replace(BASE, schedule="cosine"), "fine-tuning: always", BASE),
     ("rate schedule", "a tenth at each third", replace(BASE, schedule="steps"), _ONLY_HERE, BASE),
-    ("rate schedule", "cosine, rate 0.01", replace(_HOT, schedule="cosine"), "`--learning-rate`, `--schedule`", _HOT),
+    ("rate schedule", "cosine, rate 0.01", replace(_HOT, schedule="cosine"), "`--learning-rate`", _HOT),
     ("architecture", "linear head", replace(BASE, units=()), "`--head linear`, the default", BASE),
     ("architecture", "32 units", replace(BASE, units=(32,)), "`--units 32`", BASE),
     ("architecture", "1024 units", replace(BASE, units=(1024,)), "`--units 1024`", BASE),

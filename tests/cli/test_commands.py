@@ -156,7 +156,6 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
         (["train", "PHOTOS", "--units", "64"], "--units has no effect without --head mlp. Leave it out."),
         (["train", "PHOTOS", "--budget-s", "9"], "--budget-s has no effect without --head auto"),
         (["train", "PHOTOS", "--unfreeze", "2"], "--unfreeze has no effect without --fine-tune"),
-        (["train", "PHOTOS", "--fine-tune", "2", "--momentum", "0.8"], "--momentum has no effect without --optimiser"),
         (["train", "PHOTOS", "--find-rate", "--learning-rate", "0.1"], "--learning-rate has no effect with --find-"),
         (["train", "PHOTOS", "--test", "x", "--test-fraction", "0.2"], "--test-fraction has no effect with --test"),
         (["train", "--resume", "RUN", "--seed", "3"], "has no effect with --resume: a run goes on as it was begun"),

@@ -1,6 +1,7 @@
 """A fine-tuned run is a run like any other: each command takes it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from tlkeras import ImageClassifier
 from tlkeras.cli.main import main
 from tlkeras.errors import ConfigError, DataError
-from tlkeras.fine_tuning import baseline
+from tlkeras.fine_tuning import start
+from tlkeras.run_facts import read_run
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +19,8 @@ def tuned(photo_folder, small_weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     patch = pytest.MonkeyPatch()
     patch.setenv("TLKERAS_CACHE", str(folder / "cache"))
-    real = baseline.logits_on_validation
-    patch.setattr(baseline, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
+    real = start.logits_on_validation
+    patch.setattr(start, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
     network = ["--backbone", "mobilenet_0.25", "--weights", str(small_weights), "--size", "32"]
     tuning = ["--fine-tune", "1", "--batch-size", "16", "--unfreeze", "2", "--engine", "tensorflow"]
     assert main(["train", str(photo_folder), *network, *tuning, "--out", str(folder / "run")]) == 0
@@ -34,6 +36,16 @@ def test_the_run_says_so(tuned):
     tuning = json.loads((tuned / "fine_tuning.json").read_text())
     assert tuning["test"]["kept"]["images"] == tuning["test"]["frozen"]["images"] == described["images"]["test"]
     assert [row["blocks"] for row in tuning["epochs"]] == [2]
+
+
+def test_a_run_that_names_options_which_are_gone_is_read(tuned, tmp_path):
+    shutil.copytree(tuned, tmp_path / "old")
+    described = json.loads((tuned / "run.json").read_text())
+    gone = {"gradual": True, "schedule": "constant", "optimiser": "sgd", "momentum": 0.9, "soup": 3, "augment": "auto"}
+    described["config"]["fine_tune"] |= gone | {"learning_rate": None}
+    (tmp_path / "old" / "run.json").write_text(json.dumps(described))
+    assert read_run(tmp_path / "old").fine_tuned
+    assert main(["report", str(tmp_path / "old")]) == 0
 
 
 def test_evaluation_is_that_of_the_run(tuned, photo_folder, capfd):

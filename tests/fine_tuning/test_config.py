@@ -17,8 +17,6 @@ from tlkeras.training.config import TrainConfig
         ({"batch_size": 2.5}, "batch_size"),
         ({"unfreeze": "most"}, "unfreeze must be 'all' or a number"),
         ({"unfreeze": -1}, "unfreeze"),
-        ({"optimiser": "adam"}, "did you mean 'adamw'"),
-        ({"schedule": "linear"}, "unknown schedule 'linear'"),
         ({"augment": "ligth"}, "did you mean 'light'"),
         ({"ema": 1.0}, "ema"),
         ({"label_smoothing": -0.1}, "label_smoothing"),

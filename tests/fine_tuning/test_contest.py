@@ -35,9 +35,9 @@ def test_who_is_kept(frozen, tuned, winner, words):
 
 
 def test_the_best_of_several_stands_for_fine_tuning():
-    result = contest(logits(2, wrong=40), {"best": logits(2, wrong=20), "soup": logits(2, wrong=10)}, LABELS)
-    assert result.winner == "soup"
-    assert result.entry("soup").accuracy == 0.95
+    result = contest(logits(2, wrong=40), {"best": logits(2, wrong=20), "averaged": logits(2, wrong=10)}, LABELS)
+    assert result.winner == "averaged"
+    assert result.entry("averaged").accuracy == 0.95
 
 
 def test_noise_seldom_wins():

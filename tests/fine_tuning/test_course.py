@@ -81,8 +81,8 @@ def test_what_it_tells(start, tuned):
     assert tuned.augmentation == "light"
     plain = tuned.to_json()
     assert plain["kept"] == "fine-tuned"
-    assert {"frozen", "best", "averaged", "soup", "blend 0.5"} <= {row["name"] for row in plain["contest"]["entries"]}
-    assert plain["contest"]["winner"] in ("best", "averaged", "soup", "last", *(f"blend {share:g}" for share in SHARES))
+    assert {"frozen", "best", "averaged", "blend 0.5"} <= {row["name"] for row in plain["contest"]["entries"]}
+    assert plain["contest"]["winner"] in ("best", "averaged", "last", *(f"blend {share:g}" for share in SHARES))
 
 
 def test_the_classifier_is_what_was_judged_and_survives_saving(start, tuned, tmp_path):
@@ -181,22 +181,13 @@ def test_other_photos_are_not_resumed(start, tmp_path):
 @pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_only_the_last_blocks_learn(count, start, monkeypatch):
     monkeypatch.setattr("tlkeras.fine_tuning.contest.NEEDED_ERRORS", -1e9)  # what moved is seen in the one that is kept
-    config = FineTuneConfig(epochs=1, batch_size=16, unfreeze=count, optimiser="sgd", augment="off", ema=0.0)
+    config = FineTuneConfig(epochs=1, batch_size=16, unfreeze=count, augment="off", ema=0.0)
     network = fine_tune(start, config, reporter=Silent()).classifier.network
     found = blocks(network)
     learning = {id(v) for block in found[len(found) - count :] for v in block.variables}
     learning |= {id(v) for v in network.get_layer("head").weights}
     expected = {index for index, v in enumerate(network.weights) if id(v) in learning} - statistics(network)
     assert moved(start, network) == expected
-
-
-def test_gradual_unfreezing_trains_one_block_more_an_epoch(start, monkeypatch):
-    seen = []
-    step = Tuner.step
-    monkeypatch.setattr(Tuner, "step", lambda self, *a, **o: (seen.append(o["block_count"]), step(self, *a, **o))[1])
-    config = replace(TWO_EPOCHS, gradual=True)
-    assert [row["blocks"] for row in fine_tune(start, config, reporter=Silent()).history] == [1, 2]
-    assert seen == [1, 1, 1, 2, 2, 2]
 
 
 @pytest.mark.slow
@@ -258,7 +249,7 @@ def test_a_loss_that_is_no_number_stops_it_and_keeps_what_was_good(start, monkey
 
 @pytest.mark.parametrize(("batch", "words"), [(16, "--batch-size 8"), (1, "--size")])
 def test_too_little_memory_names_what_may_fit(batch, words, start, monkeypatch):
-    def full(self, block_count):
+    def full(self):
         def step(*arguments):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
@@ -283,10 +274,7 @@ def test_mixed_precision_keeps_weights_in_full(start, monkeypatch):
     assert tuner.network.get_layer("head").compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == "float32"
     pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    losses = [
-        tuner.step(tf.constant(pixels), tf.one_hot([0, 1, 0, 1], 2), block_count=5, rate=1e-3, decay=0.9)
-        for _ in range(5)
-    ]
+    losses = [tuner.step(tf.constant(pixels), tf.one_hot([0, 1, 0, 1], 2), rate=1e-3, decay=0.9) for _ in range(5)]
     assert losses[-1] < losses[0]
     assert tuner.logits(pixels).dtype == np.float32
 

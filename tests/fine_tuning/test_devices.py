@@ -23,7 +23,7 @@ start = starting_point(fit(config, open_dataset(sys.argv[1]), Silent()), 0)
 start = replace(start, frozen_logits=np.zeros_like(start.frozen_logits))
 found = {}
 for name, devices in (("one", ()), ("two", ("cpu:0", "cpu:1"))):
-    options = FineTuneConfig(epochs=2, batch_size=16, learning_rate=1e-3, optimiser="sgd", devices=devices)
+    options = FineTuneConfig(epochs=2, batch_size=16, refit=False, devices=devices)
     result = fine_tune(start, options, reporter=Silent())
     rows = [weight.ravel() for weight in result.classifier.network.get_weights()]
     found[name] = (np.concatenate(rows), [row["loss"] for row in result.history])

@@ -11,7 +11,7 @@ import pytest
 
 from tlkeras.cli.main import main
 from tlkeras.errors import StorageError
-from tlkeras.fine_tuning import baseline
+from tlkeras.fine_tuning import start
 from tlkeras.fine_tuning.state import STATE_FILE, TuningState, load_weights
 from tlkeras.storage import unfinished
 
@@ -25,8 +25,8 @@ def command(photo_folder, small_weights):
 
 def know_nothing(patch):
     """Say that the frozen classifier knows nothing of validation, so that the fine-tuned one is kept and refitted."""
-    real = baseline.logits_on_validation
-    patch.setattr(baseline, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
+    real = start.logits_on_validation
+    patch.setattr(start, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +61,11 @@ CHILD = """
 import os, sys
 import numpy as np
 from tlkeras.cli.main import main
-from tlkeras.fine_tuning import baseline
+from tlkeras.fine_tuning import start
 from tlkeras.fine_tuning.state import TuningState
 
 course, step, number, arguments = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
-save, real, sent = TuningState.save, baseline.logits_on_validation, []
+save, real, sent = TuningState.save, start.logits_on_validation, []
 
 
 def save_and_die(state, folder, arrays):
@@ -77,7 +77,7 @@ def save_and_die(state, folder, arrays):
 
 
 TuningState.save = save_and_die
-baseline.logits_on_validation = lambda *a, **o: np.zeros_like(real(*a, **o))
+start.logits_on_validation = lambda *a, **o: np.zeros_like(real(*a, **o))
 sys.exit(main(arguments))
 """
 
@@ -169,6 +169,11 @@ def test_what_cannot_be_resumed(tmp_path, capfd):
     assert "either DATA or --resume RUN; received both" in capfd.readouterr().err
     assert main(["train"]) == 2
     assert "received neither" in capfd.readouterr().err
+    (tmp_path / "old.unfinished").mkdir()
+    old = {"format_version": 1, "data": "demo", "config": {"head": {}, "fine_tune": {"soup": 3, "optimiser": "sgd"}}}
+    (tmp_path / "old.unfinished" / "asked.json").write_text(json.dumps(old))
+    assert main(["train", "--resume", str(tmp_path / "old")]) == 2
+    assert "it was begun by another version of tlkeras" in capfd.readouterr().err
     (tmp_path / "torn.unfinished").mkdir()
     (tmp_path / "torn.unfinished" / "asked.json").write_text("{")
     assert main(["train", "--resume", str(tmp_path / "torn")]) == 2

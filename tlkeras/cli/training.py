@@ -27,10 +27,8 @@ _OF_PHOTOS = (*_OF_NETWORK, *LAYOUT, "test", "data_dir", "fine_tune", "find_rate
 _NOT_FOR_A_RATE = (
     "fine_tune",
     "learning_rate",
-    "schedule",
     "warmup",
     "ema",
-    "soup",
     "patience",
     "refit",
     "save_seconds",
@@ -97,8 +95,6 @@ def train(
         (("test_fraction",), test is None, "with --test"),
         (_OF_PHOTOS, not stored, "on extracted features"),
         (_NOT_FOR_A_RATE, not find_rate, "with --find-rate"),
-        (("momentum",), tuned.get("optimiser") == "sgd", "without --optimiser sgd"),
-        (("soup",), not tuned.get("refit"), "without --no-refit"),
     ):
         line.refuse(names, because, unless=takes_effect)
     options = train_options(line, data)

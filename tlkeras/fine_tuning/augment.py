@@ -1,70 +1,47 @@
-"""Augmentation as Keras layers for tf.data, batch by batch.
+"""Training photos in batches: their order, and how they are changed.
 
-Each layer is called with a seed and draws by stateless operations alone, so a batch depends on nothing but the run's
-seed and the number of its step: a resumed run sees the same pictures as one that was never interrupted.
+Ours, because Keras' augmentation layers draw from a generator that moves on with each call. Here order and changes
+depend on nothing but the run's seed and the number of the step, by stateless operations: a resumed run sees the same
+pictures as one that was never interrupted.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tlkeras.errors import unknown
-from tlkeras.fine_tuning.config import AUGMENTATIONS
-from tlkeras.fine_tuning.rand_augment import RandAugment, warp
-
 Tensor = Any
+
+# Photos are kept a little larger than the network's input, so that a crop is not blown up.
+MARGIN = 8 / 7
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training photos are changed; the defaults change nothing.
+    """How much training photos are changed; the defaults change nothing.
 
     flip: half of them are mirrored. area: smallest share of the photo that a crop keeps, 0..1. aspect: how far a
     crop's width over height may be from 1, as a factor. colour: brightness, contrast and saturation change by up to
-    this share. rotation_degrees: at most, either way. rand_augment: operations of RandAugment an image, of magnitude
-    ``magnitude`` in 0..10. mix: share of batches whose images are mixed, one half by MixUp, the other by CutMix.
+    this share.
     """
 
     flip: bool = False
     area: float = 1.0
     aspect: float = 1.0
     colour: float = 0.0
-    rotation_degrees: float = 0.0
-    rand_augment: int = 0
-    magnitude: float = 0.0
-    mix: float = 0.0
 
 
-PRESETS = {
-    "off": Augmentation(),
-    "light": Augmentation(flip=True, area=0.5, aspect=4 / 3, colour=0.2),
-    "strong": Augmentation(
-        flip=True, area=0.35, aspect=4 / 3, colour=0.2, rotation_degrees=10, rand_augment=2, magnitude=7, mix=0.5
-    ),
-}
-# From so many training photos on the long way that strong changes ask for pays; with fewer, epochs are too short.
-STRONG_FROM = 5000
-
-
-def preset(name: str, image_count: int) -> str:
-    """The name of a preset; for ``auto`` the one that the number of training photos speaks for.
-
-    Raises: ConfigError for an unknown name.
-    """
-    if name == "auto":
-        name = "strong" if image_count >= STRONG_FROM else "light"
-    if name not in PRESETS:
-        raise unknown("augmentation", name, AUGMENTATIONS)
-    return name
+PRESETS = {"light": Augmentation(flip=True, area=0.5, aspect=4 / 3, colour=0.2), "off": Augmentation()}
 
 
 class RandomResizedCrop(keras.layers.Layer):
-    """Crop, mirror, turn and resize in one interpolation (Szegedy et al. 2015, "Going Deeper with Convolutions").
+    """Crop, mirror and resize in one interpolation (Szegedy et al. 2015, "Going Deeper with Convolutions").
 
     Call: float32 ``[N, H, H, 3]`` in 0..255 and an int64 ``[2]`` seed; gives ``[N, size_px, size_px, 3]``.
     """
@@ -77,7 +54,7 @@ class RandomResizedCrop(keras.layers.Layer):
     def call(self, pixels: Tensor, seed: Tensor) -> Tensor:
         """See the class."""
         wanted = self.augmentation
-        count = tf.shape(pixels)[0]
+        count, side = tf.shape(pixels)[0], tf.cast(tf.shape(pixels)[1], tf.float32)
         draws = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 6)))
 
         def uniform(low: float, high: float) -> Tensor:
@@ -89,10 +66,22 @@ class RandomResizedCrop(keras.layers.Layer):
         column = (1.0 - width) * uniform(-0.5, 0.5)
         row = (1.0 - height) * uniform(-0.5, 0.5)
         mirrored = tf.where(uniform(0.0, 1.0) < (0.5 if wanted.flip else 0.0), -1.0, 1.0)
-        angle = uniform(-1.0, 1.0) * math.radians(wanted.rotation_degrees)
-        cosine, sine = tf.cos(angle), tf.sin(angle)
-        matrix = [width * cosine * mirrored, -width * sine, column, height * sine * mirrored, height * cosine, row]
-        return warp(pixels, tf.stack(matrix, axis=1), self.size_px)
+
+        def offset(along: Tensor, centre: Tensor) -> Tensor:
+            # From pixel numbers to places in −½..½ and back: number n has its centre at (n + ½) / side − ½.
+            return ((0.5 / self.size_px - 0.5) * along + centre + 0.5) * side - 0.5
+
+        zero, scale = tf.zeros_like(area), side / self.size_px
+        across = [width * mirrored * scale, zero, offset(width * mirrored, column)]
+        down = [zero, height * scale, offset(height, row)]
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=pixels,
+            transforms=tf.stack([*across, *down, zero, zero], axis=1),
+            output_shape=[self.size_px, self.size_px],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="REFLECT",
+        )
 
 
 class ColourJitter(keras.layers.Layer):
@@ -118,80 +107,82 @@ class ColourJitter(keras.layers.Layer):
         return tf.clip_by_value(grey + (pixels - grey) * saturation, 0.0, 255.0)
 
 
-class Mix(keras.layers.Layer):
-    """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019) of each image with another of its batch, or neither.
-
-    Call: float32 ``[N, H, W, 3]``, targets float32 ``[N, K]`` and an int64 ``[2]`` seed; gives both, mixed alike.
-    ``share``: of batches that are mixed.
-    """
-
-    MIXUP_ALPHA = 0.2
-    CUTMIX_ALPHA = 1.0
-
-    def __init__(self, share: float) -> None:
-        super().__init__(dtype="float32")
-        self.share = share
-
-    def call(self, pixels: Tensor, targets: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        """See the class."""
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-        which = tf.random.stateless_uniform([], seeds[0])
-        return tf.cond(
-            which < self.share / 2,
-            lambda: self._mixup(pixels, targets, seeds[1]),
-            lambda: tf.cond(
-                which < self.share, lambda: self._cutmix(pixels, targets, seeds[2]), lambda: (pixels, targets)
-            ),
-        )
-
-    def _mixup(self, pixels: Tensor, targets: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        kept = _beta(self.MIXUP_ALPHA, [tf.shape(pixels)[0]], seed)
-        return self._blend(pixels, kept[:, None, None, None]), self._blend(targets, kept[:, None])
-
-    def _cutmix(self, pixels: Tensor, targets: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        count, side = tf.shape(pixels)[0], tf.cast(tf.shape(pixels)[1], tf.float32)
-        half = side * tf.sqrt(1.0 - _beta(self.CUTMIX_ALPHA, [count], first)) / 2
-        centre = tf.random.stateless_uniform([2, count], second, 0.0, side)
-        line = tf.range(side) + 0.5
-        inside = tf.abs(line[None, None] - centre[..., None]) < half[None, :, None]  # [2, N, side]
-        patch = tf.cast(inside[0][:, :, None] & inside[1][:, None, :], tf.float32)
-        kept = 1.0 - tf.reduce_mean(patch, axis=[1, 2])
-        return self._blend(pixels, 1.0 - patch[..., None]), self._blend(targets, kept[:, None])
-
-    def _blend(self, rows: Tensor, kept: Tensor) -> Tensor:
-        # The batch is in random order already, so the neighbour is as good as any.
-        return kept * rows + (1.0 - kept) * tf.roll(rows, 1, axis=0)
-
-
 class Augment(keras.layers.Layer):
     """All that an ``Augmentation`` asks for, in order.
 
-    Call: pixels ``[N, H, H, 3]`` in 0..255, targets float32 ``[N, K]`` and an int64 ``[2]`` seed; gives float32
-    pixels ``[N, size_px, size_px, 3]`` in 0..255, and targets.
+    Call: pixels ``[N, H, H, 3]`` in 0..255 and an int64 ``[2]`` seed; gives float32 ``[N, size_px, size_px, 3]``.
     """
 
     def __init__(self, size_px: int, augmentation: Augmentation) -> None:
         super().__init__(dtype="float32")
         self.crop = RandomResizedCrop(size_px, augmentation)
-        self.steps: list[Any] = []
-        if augmentation.rand_augment:
-            self.steps.append(RandAugment(augmentation.rand_augment, augmentation.magnitude))
-        if augmentation.colour:
-            self.steps.append(ColourJitter(augmentation.colour))
-        self.mix = Mix(augmentation.mix)
+        self.jitter = ColourJitter(augmentation.colour) if augmentation.colour else None
 
-    def call(self, pixels: Tensor, targets: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+    def call(self, pixels: Tensor, seed: Tensor) -> Tensor:
         """See the class."""
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2 + len(self.steps)))
+        # Three, of which one is spare: the figures of docs/fine-tuning.md were measured with these draws.
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
         pixels = self.crop(tf.cast(pixels, tf.float32), seeds[0])
-        for layer, own in zip(self.steps, seeds[2:], strict=True):
-            pixels = layer(pixels, own)
-        return self.mix(pixels, targets, seeds[1])
+        return pixels if self.jitter is None else self.jitter(pixels, seeds[2])
 
 
-def _beta(alpha: float, shape: Any, seed: Tensor) -> Tensor:
-    """Beta(alpha, alpha) variables as a quotient of gamma ones."""
-    one, other = tf.unstack(tf.random.stateless_gamma([2, *shape], seed, alpha))
-    # Both may underflow for a small alpha.
-    return (one + 1e-30) / (one + other + 2e-30)
+def kept_side_px(size_px: int, augmentation: Augmentation) -> int:
+    """The side of the squares that ``Batches`` wants for an input of ``size_px``."""
+    return size_px if augmentation == Augmentation() else round(size_px * MARGIN)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Training photos in batches that depend on the seed and the number of the step alone.
+
+    squares: uint8 ``[N, H, H, 3]``; labels: int ``[N]``. size_px: side of the pictures that are given.
+    """
+
+    squares: np.ndarray
+    labels: np.ndarray
+    class_count: int
+    size_px: int
+    batch_size: int
+    augmentation: Augmentation
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every photo is seen once; the last batch is filled up with some of the first."""
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Photos of an epoch, int64 ``[steps_per_epoch, batch_size]``."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+        return np.resize(shuffled, (self.steps_per_epoch, self.batch_size))
+
+    def from_step(self, step: int, stop: int) -> Iterator[tuple[Any, Any]]:
+        """Batches of the steps ``step`` to ``stop - 1``, counted through all epochs.
+
+        Each is float32 ``[batch_size, size_px, size_px, 3]`` in 0..255 and targets float32 ``[batch_size, K]``.
+        """
+        augment = Augment(self.size_px, self.augmentation)
+        side = self.squares.shape[1]
+
+        def rows() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+            order = np.zeros((0, 0), np.int64)
+            for number in range(step, stop):
+                epoch, within = divmod(number, self.steps_per_epoch)
+                if number == step or within == 0:
+                    order = self.order(epoch)
+                yield number, self.squares[order[within]], self.labels[order[within]].astype(np.int32)
+
+        def changed(number: Any, pixels: Any, labels: Any) -> tuple[Any, Any]:
+            seed = tf.stack([tf.constant(self.seed, tf.int64), number])
+            return augment(pixels, seed), tf.one_hot(labels, self.class_count)
+
+        dataset = tf.data.Dataset.from_generator(
+            rows,
+            output_signature=(
+                tf.TensorSpec([], tf.int64),
+                tf.TensorSpec([self.batch_size, side, side, 3], tf.uint8),
+                tf.TensorSpec([self.batch_size], tf.int32),
+            ),
+        )
+        dataset = dataset.map(changed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return iter(dataset.prefetch(2))

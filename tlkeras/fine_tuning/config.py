@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from tlkeras.errors import ConfigError, unknown
 from tlkeras.options import option
 
-OPTIMISERS = ("adamw", "sgd")
-SCHEDULES = ("cosine", "constant")
-AUGMENTATIONS = ("auto", "off", "light", "strong")
+AUGMENTATIONS = ("light", "off")
 ALL = "all"
-# AdamW's step does not depend on the gradient's size, that of SGD does.
-DEFAULT_RATES = {"adamw": 3e-4, "sgd": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -23,21 +19,17 @@ class FineTuneConfig:
     epochs: passes over the training photos, at most.
     unfreeze: how many of the network's last blocks are trained besides the head, ``0`` for the head alone, or
     ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.layers``).
-    gradual: start with the last block and add one an epoch (Howard & Ruder 2018, "ULMFiT").
-    learning_rate: the highest rate, that of the head and of the last block; by default 3e-4 for adamw, 1e-2 for sgd.
+    learning_rate: the highest rate, that of the head and of the last block.
     rate_decay: each block's rate is that of the block behind it times this, 0..1 (discriminative rates).
-    schedule: ``cosine`` down to a hundredth, or ``constant``. warmup: share of all steps that the rate takes to rise
-    from zero, 0..1.
-    optimiser: ``adamw`` (Loshchilov & Hutter 2019) or ``sgd`` with Nesterov momentum. momentum: of sgd, 0..1.
+    warmup: share of all steps that the rate takes to rise from zero, 0..1; then it falls by a cosine.
     weight_decay: decoupled, per step times the rate; norms and biases are spared.
     clip_norm: longest gradient, all weights together; 0 for no limit.
     label_smoothing: share of the target that goes to all classes alike, 0..1.
-    ema: decay per step of the averaged weights, 0 for none. soup: of how many best epochs the weights are averaged
-    (Wortsman et al. 2022) where nothing is refitted, 0 or 1 for none.
+    ema: decay per step of the averaged weights, 0 for none.
     patience: epochs without a better validation log loss before it stops; 0 for never.
     refit: train once more, on train and validation photos together, what won on validation.
     batch_size: images a step, all devices together.
-    augment: ``off``, ``light``, ``strong``, or ``auto``: by the number of training photos.
+    augment: ``light`` (crop, mirror, tint), or ``off``.
     batch_statistics: let batch normalisation use and update the statistics of each batch; off, it uses the
     pretrained ones, which stay as they are.
     mixed_precision: compute in bfloat16 with weights in float32, on GPUs that have it.
@@ -49,24 +41,17 @@ class FineTuneConfig:
 
     epochs: int = option(10, "Passes over the training photos, at most.")
     unfreeze: int | str = option(ALL, "How many last blocks of the network are trained: a number or all.")
-    gradual: bool = option(False, "Unfreeze one block an epoch, the last one first.")
-    learning_rate: float | None = option(
-        None, "Highest rate, of head and last block; default 0.0003 for adamw, 0.01 for sgd."
-    )
+    learning_rate: float = option(3e-4, "Highest rate, of head and last block.")
     rate_decay: float = option(0.8, "Each block's rate over that of the block behind it.")
-    schedule: str = option("cosine", "Rate after the warm-up: cosine or constant.")
     warmup: float = option(0.1, "Share of the steps in which the rate rises.")
-    optimiser: str = option("adamw", "adamw, or sgd (with Nesterov momentum).")
-    momentum: float = option(0.9, "Momentum of sgd.")
     weight_decay: float = option(0.01, "Decoupled; norms and biases are spared.")
     clip_norm: float = option(1.0, "Longest gradient; 0 for no limit.")
     label_smoothing: float = option(0.05, "Share of the target that all classes get alike.")
     ema: float = option(0.99, "Decay of the averaged weights; 0 for none.")
-    soup: int = option(3, "With --no-refit: how many best epochs are averaged; 0 for none.")
     patience: int = option(5, "Epochs without a better validation before it stops; 0: never.")
     refit: bool = option(True, "Train what won once more, on the validation photos too.")
     batch_size: int = option(32, "Photos a step.")
-    augment: str = option("auto", "Changes of the photos: off, light, strong, or auto.")
+    augment: str = option("light", "Changes of the photos: light or off.")
     batch_statistics: bool = option(False, "Let batch normalisation follow the batches.")
     mixed_precision: bool = option(False, "Compute in bfloat16, on GPUs that have it.")
     devices: tuple[str, ...] = option((), "Devices that share each batch, as gpu:0,gpu:1.")
@@ -75,18 +60,15 @@ class FineTuneConfig:
     def __post_init__(self) -> None:
         # JSON gives lists back.
         object.__setattr__(self, "devices", tuple(self.devices))
-        for noun, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
-            if getattr(self, noun) not in known:
-                raise unknown(noun, getattr(self, noun), known)
         if self.augment not in AUGMENTATIONS:
             raise unknown("augmentation", self.augment, AUGMENTATIONS)
-        for name, lowest in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("soup", 0)):
+        for name, lowest in (("epochs", 1), ("batch_size", 1), ("patience", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
                 raise ConfigError(f"{name} must be a whole number from {lowest}", received=value)
         if self.unfreeze != ALL and (isinstance(self.unfreeze, str | bool) or self.unfreeze < 0):
             raise ConfigError("unfreeze must be 'all' or a number of blocks from 0", received=f"'{self.unfreeze}'")
-        for name in ("warmup", "momentum", "label_smoothing", "ema"):
+        for name in ("warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} must lie in 0..1, and below 1", received=getattr(self, name))
         for name in ("weight_decay", "clip_norm", "save_seconds"):
@@ -94,7 +76,7 @@ class FineTuneConfig:
                 raise ConfigError(f"{name} must be a finite number from 0", received=getattr(self, name))
         if not 0 < self.rate_decay <= 1:
             raise ConfigError("rate_decay must lie above 0 and not above 1", received=self.rate_decay)
-        if not 0 < self.rate < math.inf:
+        if not 0 < self.learning_rate < math.inf:
             raise ConfigError("learning_rate must be a finite number above 0", received=self.learning_rate)
         if len(set(self.devices)) != len(self.devices):
             raise ConfigError("each device is named once", received=", ".join(self.devices))
@@ -102,8 +84,3 @@ class FineTuneConfig:
             raise ConfigError(
                 f"{len(self.devices)} devices need a batch size that they can share equally", received=self.batch_size
             )
-
-    @property
-    def rate(self) -> float:
-        """The highest learning rate."""
-        return DEFAULT_RATES[self.optimiser] if self.learning_rate is None else self.learning_rate

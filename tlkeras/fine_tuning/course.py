@@ -13,8 +13,7 @@ import numpy as np
 from tlkeras import backbones
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.contest import FROZEN, Contest, contest, to_json
-from tlkeras.fine_tuning.interruption import Interruption
-from tlkeras.fine_tuning.loop import Loop
+from tlkeras.fine_tuning.loop import Interruption, Loop
 from tlkeras.fine_tuning.start import Start
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network

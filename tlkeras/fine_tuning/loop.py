@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlkeras.errors import DataError, InterruptedRunError
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.interruption import Interruption
-from tlkeras.fine_tuning.pick import AVERAGED, RAW, Pick
-from tlkeras.fine_tuning.schedules import ema_decay, rate_at, unfrozen_blocks
+from tlkeras.fine_tuning.optimiser import ema_decay, rate_at
 from tlkeras.fine_tuning.start import Start
-from tlkeras.fine_tuning.state import TuningState, load_weights, save_weights
+from tlkeras.fine_tuning.state import AVERAGED, LAST, RAW, Pick, TuningState, load_weights, save_weights
 from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import log_losses
@@ -24,12 +25,41 @@ from tlkeras.heads.search import fit_path
 from tlkeras.progress import Reporter
 
 EARLY, NOT_FINITE = "early", "not finite"
-# Under what the weights after the last epoch are kept.
-LAST = {RAW: "last raw", AVERAGED: "last averaged"}
 # How far a ``blend`` goes from the start to the fine-tuned weights.
 SHARES = (0.25, 0.5, 0.75, 1.0)
 # What stands for a log loss that is no number: JSON has no infinity.
 HOPELESS_NATS = 1e9
+
+
+class Interruption:
+    """Within the block, the first Ctrl-C or SIGTERM only sets ``asked``; a second one acts as it did before.
+
+    Nothing changes when it is not ``heeded``, nor outside of the main thread, where Python allows no handlers.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, *, heeded: bool = True) -> None:
+        self._heeded = heeded
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if self._heeded and threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, *_: Any) -> None:
+        self.asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 class Loop:
@@ -66,7 +96,7 @@ class Loop:
         self.batches = start.batches(config, reporter)
         self.validation = start.validation.squares(start.described.size_px, start.described.fit, reporter)
         self.steps = config.epochs * self.batches.steps_per_epoch  # of the schedule
-        self.stop = self.steps if pick is None else max(pick.epochs) * self.batches.steps_per_epoch
+        self.stop = self.steps if pick is None else pick.epoch * self.batches.steps_per_epoch
 
     def run(self, interruption: Interruption, how_to_resume: str) -> None:
         """Go on until the last epoch, patience or a loss that is no number ends it.
@@ -85,7 +115,6 @@ class Loop:
                 epoch = state.step // self.batches.steps_per_epoch
                 loss = self.tuner.step(
                     *next(batches),
-                    block_count=unfrozen_blocks(epoch, self.tuner.block_count, self.config),
                     rate=rate_at(state.step, self.steps, self.config),
                     decay=ema_decay(state.step, self.config),
                 )
@@ -120,22 +149,19 @@ class Loop:
 
         ``last`` epoch, ``averaged`` (EMA) after it, and ``blend``: some way from the start to the averaged (or last)
         weights, with a linear head fitted anew. What is not refitted may also be what was best on validation: the
-        ``best`` epoch, the best of the ``averaged`` weights, the ``soup`` (mean of the best epochs). In another course
-        those epochs would be no better than others.
+        ``best`` epoch, the best of the ``averaged`` weights. In another course those epochs would be no better than
+        others.
         """
         last = len(self.state.history)
         if not last:
             return {}
-        found = {"last": Pick(RAW, (last,))}
+        found = {"last": Pick(RAW, last)}
         if self.config.ema:
-            found["averaged"] = Pick(AVERAGED, (last,))
+            found["averaged"] = Pick(AVERAGED, last)
         if not self.config.refit:
-            raw = tuple(row["epoch"] for row in self.state.kept[RAW])
-            found["best"] = Pick(RAW, raw[:1])
+            found["best"] = Pick(RAW, self.state.kept[RAW][0]["epoch"])
             if self.config.ema:
-                found["averaged"] = Pick(AVERAGED, (self.state.kept[AVERAGED][0]["epoch"],))
-            if self.config.soup > 1 and len(raw) > 1:
-                found["soup"] = Pick(RAW, raw)
+                found["averaged"] = Pick(AVERAGED, self.state.kept[AVERAGED][0]["epoch"])
         if self.start.strength is not None:
             end = found.get("averaged", found["last"])
             found |= {f"blend {share:g}": replace(end, share=share, new_head=True) for share in SHARES}
@@ -145,7 +171,7 @@ class Loop:
         """The weights of one of ``candidates``, or of the pick that this loop was made for."""
         rows = (*self.state.kept[pick.kind], *self.state.kept[LAST[pick.kind]])
         files = {row["epoch"]: row["file"] for row in rows}
-        weights = pick.blend(self.start.weights, [load_weights(self.folder, files[epoch]) for epoch in pick.epochs])
+        weights = pick.blend(self.start.weights, load_weights(self.folder, files[pick.epoch]))
         return self._with_new_head(weights) if pick.new_head else weights
 
     def _with_new_head(self, weights: list[np.ndarray]) -> list[np.ndarray]:
@@ -170,7 +196,7 @@ class Loop:
         kept = f"what epoch {epoch} left is used" if epoch else "no epoch was finished"
         self.reporter.say(
             f"the training loss is not finite in step {self.state.step + 1:,} (epoch {epoch + 1}): fine-tuning stops, "
-            f"{kept}. Try a --learning-rate below {self.config.rate:g}."
+            f"{kept}. Try a --learning-rate below {self.config.learning_rate:g}."
         )
 
     def _end_epoch(self, epoch: int) -> None:
@@ -184,7 +210,7 @@ class Loop:
             if kind in weights and self.pick is None:
                 measured[kind] = log_loss, _ = self._measured(self.logits_of(weights[kind]))
                 self._keep(kind, epoch + 1, log_loss, weights[kind])
-            elif self.pick is not None and kind == self.pick.kind and epoch + 1 in self.pick.epochs:
+            elif self.pick is not None and kind == self.pick.kind and epoch + 1 == self.pick.epoch:
                 file = save_weights(self.folder, f"{epoch + 1:04d}-{kind}", weights[kind])
                 state.kept[kind].append({"epoch": epoch + 1, "file": file})
         self.tuner.set_weights(weights[RAW])
@@ -199,7 +225,7 @@ class Loop:
                 "averaged_log_loss": measured[AVERAGED][0],
                 "averaged_accuracy": measured[AVERAGED][1],
                 "learning_rate": rate_at(state.step - 1, self.steps, config),
-                "blocks": unfrozen_blocks(epoch, self.tuner.block_count, config),
+                "blocks": self.tuner.learning_count,
                 "seconds": 0.0,
             }
         )
@@ -226,10 +252,8 @@ class Loop:
         return log_loss, float((logits.argmax(axis=1) == self.labels).mean())
 
     def _keep(self, kind: str, epoch: int, log_loss: float, weights: Sequence[np.ndarray]) -> None:
-        """Keep an epoch's weights while they are among the best of their kind, the earliest of equals first."""
-        rows = [*self.state.kept[kind], {"epoch": epoch, "log_loss": log_loss, "file": ""}]
-        most = max(self.config.soup, 1) if kind == RAW else 1
-        ranked = sorted(rows, key=lambda row: row["log_loss"])[:most]
-        for row in ranked:
-            row["file"] = row["file"] or save_weights(self.folder, f"{epoch:04d}-{kind}", weights)
-        self.state.kept[kind] = ranked
+        """Keep an epoch's weights while they are the best of their kind, the earliest of equals."""
+        kept = self.state.kept[kind]
+        if not kept or log_loss < kept[0]["log_loss"]:
+            file = save_weights(self.folder, f"{epoch:04d}-{kind}", weights)
+            self.state.kept[kind] = [{"epoch": epoch, "log_loss": log_loss, "file": file}]

@@ -1,82 +1,92 @@
-"""AdamW and SGD for fine-tuning: a rate for each block, a decay that spares norms, a state that can be saved."""
+"""AdamW for fine-tuning: rates over steps and blocks, a decay that spares norms, a state that can be saved.
+
+Ours, because Keras' has one rate for all variables: here every block has its own. A schedule's position is the number
+of the step, so that a resumed run has the very rate of one that was never stopped.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tlkeras.fine_tuning.config import ALL, FineTuneConfig
+
 Tensor = Any
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+# Cosine ends at this share of the highest rate.
+FLOOR = 0.01
 
 
-class Optimiser:
-    """Updates variables in place; everything that it remembers is in ``slots``.
+def rate_at(step: int, steps: int, config: FineTuneConfig) -> float:
+    """The learning rate of a step, ``0 ≤ step < steps``: linear warm-up, then half a cosine.
+
+    Loshchilov & Hutter 2017, "SGDR".
+    """
+    rising = math.ceil(config.warmup * steps)
+    if step < rising:
+        return config.learning_rate * (step + 1) / (rising + 1)
+    through = (step - rising) / max(steps - rising - 1, 1)
+    return config.learning_rate * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * through)) / 2)
+
+
+def unfrozen_blocks(block_count: int, config: FineTuneConfig) -> int:
+    """How many of the last blocks are trained."""
+    return block_count if config.unfreeze == ALL else min(int(config.unfreeze), block_count)
+
+
+def block_factors(block_count: int, config: FineTuneConfig) -> tuple[float, ...]:
+    """What the rate is multiplied with in each block, the one at the pixels first; the last block's factor is 1."""
+    return tuple(config.rate_decay ** (block_count - 1 - index) for index in range(block_count))
+
+
+def ema_decay(step: int, config: FineTuneConfig) -> float:
+    """The decay of the averaged weights after a step: it grows to ``config.ema``, to forget the start soon."""
+    return min(config.ema, (1 + step) / (10 + step))
+
+
+class AdamW:
+    """Updates variables in place (Loshchilov & Hutter 2019, as Keras computes it); ``slots`` is all that it remembers.
 
     ``variables``: Keras variables. ``factors``: one a variable, what the rate is multiplied with.
-    kind: ``adamw`` (Loshchilov & Hutter 2019, as Keras computes it) or ``sgd`` with Nesterov momentum.
-    Matrices and kernels decay, in both kinds decoupled from the gradient; vectors (norms, biases) do not.
+    Matrices and kernels decay, decoupled from the gradient; vectors (norms, biases) do not.
     Make it, and call it, outside of replicas: gradients are sums over all of them.
     """
 
     def __init__(
-        self,
-        variables: Sequence[Any],
-        factors: Sequence[float],
-        *,
-        kind: str,
-        momentum: float,
-        weight_decay: float,
-        clip_norm: float,
+        self, variables: Sequence[Any], factors: Sequence[float], *, weight_decay: float, clip_norm: float
     ) -> None:
-        self.kind = kind
-        self.momentum = momentum
+        self.variables = list(variables)
         self.clip_norm = clip_norm
-        self._factor = {id(variable): factor for variable, factor in zip(variables, factors, strict=True)}
-        self._decay = {id(variable): weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables}
-        self._slots = {
-            id(variable): [tf.Variable(tf.zeros(variable.shape), trainable=False) for _ in range(self._slot_count)]
-            for variable in variables
-        }
-        # Each variable counts its own steps: one that joins late is corrected as if it had started then.
-        self._steps = {id(variable): tf.Variable(0.0, trainable=False) for variable in variables}
-
-    @property
-    def _slot_count(self) -> int:
-        return 2 if self.kind == "adamw" else 1
+        self._factors = factors
+        self._decays = [weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables]
+        self._means, self._squares = (
+            [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in variables] for _ in range(2)
+        )
+        self._step = tf.Variable(0.0, trainable=False)
 
     @property
     def slots(self) -> list[Any]:
         """All TensorFlow variables of the state, always in the same order."""
-        return [slot for key, slots in self._slots.items() for slot in (*slots, self._steps[key])]
+        return [*self._means, *self._squares, self._step]
 
-    def apply(self, variables: Sequence[Any], gradients: Sequence[Tensor], rate: Tensor) -> Tensor:
-        """One step for some of the variables; returns the length of the gradient, float32, before it was clipped."""
+    def apply(self, gradients: Sequence[Tensor], rate: Tensor) -> Tensor:
+        """One step; returns the length of the gradient, float32, before it was clipped."""
         length = tf.linalg.global_norm(gradients)
         shortening = tf.minimum(1.0, self.clip_norm / tf.maximum(length, 1e-12)) if self.clip_norm else 1.0
-        for variable, gradient in zip(variables, gradients, strict=True):
-            self._update(variable, gradient * shortening, rate * self._factor[id(variable)])
+        step = self._step.assign_add(1.0)
+        corrected = rate * tf.sqrt(1.0 - tf.pow(_BETA_2, step)) / (1.0 - tf.pow(_BETA_1, step))
+        for variable, gradient, mean, square, factor, decay in zip(
+            self.variables, gradients, self._means, self._squares, self._factors, self._decays, strict=True
+        ):
+            gradient = gradient * shortening
+            value = tf.convert_to_tensor(variable)
+            if decay:
+                value -= value * decay * rate * factor
+            new_mean = mean.assign_add((gradient - mean) * (1.0 - _BETA_1))
+            new_square = square.assign_add((tf.square(gradient) - square) * (1.0 - _BETA_2))
+            variable.assign(value - corrected * factor * new_mean / (tf.sqrt(new_square) + _EPSILON))
         return length
-
-    def _update(self, variable: Any, gradient: Tensor, rate: Tensor) -> None:
-        key = id(variable)
-        value = tf.convert_to_tensor(variable)
-        if self._decay[key]:
-            value -= value * self._decay[key] * rate
-        if self.kind == "adamw":
-            mean, square = self._slots[key]
-            step = self._steps[key] + 1.0
-            self._steps[key].assign(step)
-            new_mean = mean + (gradient - mean) * (1.0 - _BETA_1)
-            new_square = square + (tf.square(gradient) - square) * (1.0 - _BETA_2)
-            corrected = rate * tf.sqrt(1.0 - tf.pow(_BETA_2, step)) / (1.0 - tf.pow(_BETA_1, step))
-            mean.assign(new_mean)
-            square.assign(new_square)
-            variable.assign(value - corrected * new_mean / (tf.sqrt(new_square) + _EPSILON))
-            return
-        (speed,) = self._slots[key]
-        new_speed = self.momentum * speed - rate * gradient
-        speed.assign(new_speed)
-        variable.assign(value + self.momentum * new_speed - rate * gradient)

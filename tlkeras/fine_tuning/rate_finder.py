@@ -12,7 +12,6 @@ import numpy as np
 
 from tlkeras.errors import ConfigError
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.schedules import unfrozen_blocks
 from tlkeras.fine_tuning.start import Start
 from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.images.arrays import figure_bytes
@@ -20,7 +19,7 @@ from tlkeras.progress import Reporter
 from tlkeras.storage import staged_folder, write_bytes, write_json
 
 STEPS = 80
-LOWEST = {"adamw": 1e-6, "sgd": 1e-5}
+LOWEST = 1e-6
 DECADES = 6
 # The smoothed loss remembers this much of its past a step.
 _MEMORY = 0.9
@@ -57,14 +56,12 @@ def find_rate(start: Start, config: FineTuneConfig, reporter: Reporter) -> Found
     config = start.settled(replace(config, ema=0.0))
     tuner = Tuner(start.described, start.weights, config, start.seed)
     batches = start.batches(config, reporter)
-    lowest = LOWEST[config.optimiser]
-    blocks = unfrozen_blocks(tuner.block_count, tuner.block_count, config)
     rates: list[float] = []
     losses: list[float] = []
     with reporter.step("find rate", "steps") as progress:
         for step, (pixels, targets) in enumerate(batches.from_step(0, STEPS)):
-            rate = lowest * 10 ** (DECADES * step / (STEPS - 1))
-            loss = tuner.step(pixels, targets, block_count=blocks, rate=rate, decay=0.0)
+            rate = LOWEST * 10 ** (DECADES * step / (STEPS - 1))
+            loss = tuner.step(pixels, targets, rate=rate, decay=0.0)
             progress(step + 1, STEPS)
             if not math.isfinite(loss):
                 break

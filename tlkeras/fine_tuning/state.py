@@ -1,4 +1,4 @@
-"""The state of fine-tuning on disk: all that the next step depends on, in one file that is whole or not there."""
+"""The state of fine-tuning on disk, whole or not there; and which of its weights make a network."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from tlkeras.json_csv import parse_json
 from tlkeras.storage import write_bytes
 
 STATE_FILE = "state.safetensors"
+RAW, AVERAGED = "raw", "averaged"
+# Under what the weights after the last epoch are kept.
+LAST = {RAW: "last raw", AVERAGED: "last averaged"}
 
 
 @dataclass
@@ -38,7 +41,7 @@ class TuningState:
     best_log_loss: float | None = None
     stale_epochs: int = 0
     kept: dict[str, list[dict[str, Any]]] = field(
-        default_factory=lambda: {"raw": [], "averaged": [], "last raw": [], "last averaged": []}
+        default_factory=lambda: {kind: [] for kind in (RAW, AVERAGED, *LAST.values())}
     )
     stopped: str = ""
 
@@ -106,3 +109,36 @@ def _damaged(path: Path, error: Exception) -> StorageError:
         f"'{path}' is not a state that was saved ({' '.join(str(error).split())[:120]})",
         next_step="Delete the folder that it lies in and train again.",
     )
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The weights after an epoch, or a point on the line from the start to them.
+
+    kind: ``raw`` weights, or ``averaged``, their moving average. epoch: counted from 1. share: how far from the
+    start, 0..1 (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). new_head: the head is not the one on
+    that line, but fitted to the features that the network there gives.
+    The same pick of another course, over more photos, is the same recipe.
+    """
+
+    kind: str
+    epoch: int
+    share: float = 1.0
+    new_head: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def blend(self, start: Sequence[np.ndarray], end: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The weights that are meant. ``end``: those after ``epoch``; ``start``: those before the first."""
+        if self.share == 1.0:
+            return list(end)
+        return [_between(before, after, self.share) for before, after in zip(start, end, strict=True)]
+
+
+def _between(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+    # What has not moved is not moved by rounding.
+    if np.array_equal(before, after):
+        return before
+    return np.asarray(before + share * (after.astype(np.float64) - before), after.dtype)

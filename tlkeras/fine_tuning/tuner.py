@@ -13,8 +13,7 @@ from tlkeras.backbones.layers import blocks
 from tlkeras.engines import features_of
 from tlkeras.errors import ConfigError, OutOfMemoryError, unknown
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.optimiser import Optimiser
-from tlkeras.fine_tuning.schedules import block_factors
+from tlkeras.fine_tuning.optimiser import AdamW, block_factors, unfrozen_blocks
 from tlkeras.trained import ClassifierConfig, build_network
 
 Tensor = Any
@@ -45,29 +44,28 @@ class Tuner:
         self.set_weights(weights)
         self._backbone, self._head = (self.network.get_layer(name) for name in ("backbone", "head"))
         self._blocks = blocks(self._backbone)
-        self._head_variables = list(self._head.trainable_weights)
         for layer in _normalisations(self._head.layers):
             # The head is called in training mode for its dropout; its normalisations use their statistics all the same.
             layer.trainable = False
         trainable = {id(variable) for variable in self._backbone.trainable_weights}
-        self._block_variables = [[v for v in block.variables if id(v) in trainable] for block in self._blocks]
-        variables = [*self._head_variables, *(v for block in self._block_variables for v in block)]
-        factors = [1.0] * len(self._head_variables)
-        for block, factor in zip(self._block_variables, block_factors(len(self._blocks), config), strict=True):
-            factors += [factor] * len(block)
+        # How many of the last blocks learn.
+        self.learning_count = unfrozen_blocks(len(self._blocks), config)
+        frozen = len(self._blocks) - self.learning_count
+        variables, factors = list(self._head.trainable_weights), [1.0] * len(self._head.trainable_weights)
+        for block, factor in list(zip(self._blocks, block_factors(len(self._blocks), config), strict=True))[frozen:]:
+            learning = [variable for variable in block.variables if id(variable) in trainable]
+            variables += learning
+            factors += [factor] * len(learning)
+        for number, block in enumerate(self._blocks):
+            for layer in _normalisations(block.layers):
+                # Those of blocks that do not learn keep their statistics in any case.
+                layer.trainable = number >= frozen
         with self.strategy.scope():
-            self.optimiser = Optimiser(
-                variables,
-                factors,
-                kind=config.optimiser,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-                clip_norm=config.clip_norm,
-            )
+            self.optimiser = AdamW(variables, factors, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
             # What never moves is not averaged: rounding would move it.
             self._moving = [*variables, *self._statistics()] if config.ema else []
             self._averages = [tf.Variable(variable.numpy(), trainable=False) for variable in self._moving]
-        self._steps: dict[int, Any] = {}
+        self._step = self._compiled()
         size = described.size_px
         self._forward = tf.function(
             lambda pixels: tf.cast(self.network(pixels, training=False), tf.float32),
@@ -79,11 +77,6 @@ class Tuner:
             ),
             input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32)],
         )
-
-    @property
-    def block_count(self) -> int:
-        """How many blocks the backbone has."""
-        return len(self._blocks)
 
     @property
     def state(self) -> list[Any]:
@@ -106,21 +99,19 @@ class Tuner:
         for variable, value in zip(self.network.weights, weights, strict=True):
             variable.assign(value)
 
-    def step(self, pixels: Tensor, targets: Tensor, *, block_count: int, rate: float, decay: float) -> float:
+    def step(self, pixels: Tensor, targets: Tensor, *, rate: float, decay: float) -> float:
         """Train on one batch; returns its loss in nats, which is NaN or infinite when the step went wrong.
 
         ``pixels``: float32 ``[B, S, S, 3]`` in 0..255; ``targets``: float32 ``[B, K]``, rows that sum to 1.
-        ``block_count``: how many of the last blocks learn. ``decay``: of the averaged weights.
+        ``decay``: of the averaged weights.
 
         Raises: OutOfMemoryError.
         """
-        if block_count not in self._steps:
-            self._steps[block_count] = self._compiled(block_count)
         replicas = self.strategy.num_replicas_in_sync
         if replicas > 1:
             pixels, targets = (self._shared(tf.split(whole, replicas)) for whole in (pixels, targets))
         try:
-            loss, length = self._steps[block_count](pixels, targets, tf.constant(rate), tf.constant(decay))
+            loss, length = self._step(pixels, targets, tf.constant(rate), tf.constant(decay))
             return float(loss) if np.isfinite(length) else float("nan")
         except tf.errors.ResourceExhaustedError:
             raise self._out_of_memory() from None
@@ -133,13 +124,8 @@ class Tuner:
         """What the head is given, float32 ``[N, D]``, for squares ``[N, S, S, 3]`` in 0..255."""
         return _in_batches(self._features, squares)
 
-    def _compiled(self, block_count: int) -> Any:
-        learning = self._block_variables[len(self._blocks) - block_count :]
-        variables = [*self._head_variables, *(v for block in learning for v in block)]
-        for number, block in enumerate(self._blocks):
-            for layer in _normalisations(block.layers):
-                # Those of blocks that do not learn keep their statistics in any case.
-                layer.trainable = number >= len(self._blocks) - block_count
+    def _compiled(self) -> Any:
+        variables = self.optimiser.variables
         smoothing = self.config.label_smoothing
         statistics = self.config.batch_statistics
 
@@ -162,7 +148,7 @@ class Tuner:
         @tf.function(reduce_retracing=True)
         def step(pixels: Tensor, targets: Tensor, rate: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
             loss, found = self.strategy.run(gradients, args=(pixels, targets))
-            length = self.optimiser.apply(variables, [together(gradient) for gradient in found], rate)
+            length = self.optimiser.apply([together(gradient) for gradient in found], rate)
             for average, variable in zip(self._averages, self._moving, strict=True):
                 average.assign(decay * average + (1.0 - decay) * tf.convert_to_tensor(variable))
             return together(loss), length
@@ -170,10 +156,12 @@ class Tuner:
         return step
 
     def _statistics(self) -> list[Any]:
-        """The moving statistics of the backbone, where they are to move."""
+        """The moving statistics of the blocks that learn, where they are to move."""
         if not self.config.batch_statistics:
             return []
-        layers = _normalisations([layer for block in self._blocks for layer in block.layers])
+        layers = _normalisations(
+            [layer for block in self._blocks[len(self._blocks) - self.learning_count :] for layer in block.layers]
+        )
         return [variable for layer in layers for variable in layer.non_trainable_weights]
 
     def _shared(self, shares: Sequence[Tensor]) -> Any:

@@ -162,8 +162,7 @@ def _fine_tuned(
 
 def starting_point(fitted: Fitted, seed: int, *, refit: bool = False) -> Start:
     """The frozen classifier as fine-tuning starts from it; ``refit``: whether the fine-tuned one is refitted too."""
-    from tlkeras.fine_tuning.baseline import logits_on_validation, starting_head
-    from tlkeras.fine_tuning.start import Photos, Start
+    from tlkeras.fine_tuning.start import Photos, Start, logits_on_validation, starting_head
 
     images, features = fitted.images, fitted.features.matrix
     photos = {}

@@ -16,7 +16,8 @@ from tlkeras.storage import UNFINISHED, disk_errors, unfinished, write_json
 from tlkeras.training.config import TrainConfig
 
 ASKED_FILE = "asked.json"
-FORMAT_VERSION = 1
+# Of the options and the state beside them; 1 had options of fine-tuning that are gone, and another optimiser's memory.
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Asked:
         try:
             plain = read_json(path)
             if plain.pop("format_version") != FORMAT_VERSION:
-                raise ValueError("another format")
+                raise ValueError("it was begun by another version of tlkeras")
             return cls(**{**plain, "config": TrainConfig.from_json(plain["config"])})
         except (OSError, ValueError, KeyError, TypeError, TlkerasError) as error:
             raise ClassifierError(

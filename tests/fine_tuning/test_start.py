@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.fine_tuning.baseline import logits_on_validation, starting_head
+from tlkeras.fine_tuning.start import logits_on_validation, starting_head
 from tlkeras.heads.config import head_logits
 from tlkeras.progress import Silent
 from tlkeras.training.config import TrainConfig
