@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow as tf
 
+from tlkeras.adam import adam
 from tlkeras.attacks import norms
 from tlkeras.attacks.base import Attack, Batch, State, Tensor
 from tlkeras.attacks.goals import Goal
@@ -192,10 +193,8 @@ class CarliniWagner(Minimal):
         state = {**state, "worked": state["worked"] | (wanting == 0)}
         downhill = 2 * (pixels - batch.original) / 255.0**2 - norms.per_image(state["c"] * wanting) * uphill
         gradient = downhill * 127.5 * (1 - tf.square(tf.tanh(inner)))
-        first = 0.9 * state["first_moment"] + 0.1 * gradient
-        second = 0.999 * state["second_moment"] + 0.001 * tf.square(gradient)
-        # Kingma & Ba 2015, algorithm 1; its guard against division by zero must lie below these small gradients.
-        slope = first / (1 - 0.9 ** (within + 1)) / (tf.sqrt(second / (1 - 0.999 ** (within + 1))) + 1e-20)
+        # The guard against division by zero must lie below these small gradients.
+        slope, first, second = adam(gradient, state["first_moment"], state["second_moment"], within + 1, 1e-20)
         inner = inner - norms.per_image(state["rate"]) * (1 - within / self.search_steps) * slope
         moved = {"pixels": _bounded(inner), "inner": inner, "first_moment": first, "second_moment": second}
         state = {**state, **moved}

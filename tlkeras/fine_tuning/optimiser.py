@@ -1,7 +1,7 @@
 """AdamW for fine-tuning: rates over steps and blocks, a decay that spares norms, a state that can be saved.
 
-Ours, because Keras' has one rate for all variables: here every block has its own. A schedule's position is the number
-of the step, so that a resumed run has the very rate of one that was never stopped.
+Every block has its own rate, which Keras' optimisers do not have (``tlkeras.adam``). A schedule's position is the
+number of the step, so that a resumed run has the very rate of one that was never stopped.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from tlkeras.adam import BETA_2, adam
 from tlkeras.fine_tuning.config import ALL, FineTuneConfig
 
 Tensor = Any
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_EPSILON = 1e-7
 # Cosine ends at this share of the highest rate.
 FLOOR = 0.01
 
@@ -78,15 +79,16 @@ class AdamW:
         length = tf.linalg.global_norm(gradients)
         shortening = tf.minimum(1.0, self.clip_norm / tf.maximum(length, 1e-12)) if self.clip_norm else 1.0
         step = self._step.assign_add(1.0)
-        corrected = rate * tf.sqrt(1.0 - tf.pow(_BETA_2, step)) / (1.0 - tf.pow(_BETA_1, step))
+        # Keras adds it to the root before that is corrected for its start.
+        guard = _EPSILON / tf.sqrt(1.0 - BETA_2**step)
         for variable, gradient, mean, square, factor, decay in zip(
             self.variables, gradients, self._means, self._squares, self._factors, self._decays, strict=True
         ):
-            gradient = gradient * shortening
             value = tf.convert_to_tensor(variable)
             if decay:
                 value -= value * decay * rate * factor
-            new_mean = mean.assign_add((gradient - mean) * (1.0 - _BETA_1))
-            new_square = square.assign_add((tf.square(gradient) - square) * (1.0 - _BETA_2))
-            variable.assign(value - corrected * factor * new_mean / (tf.sqrt(new_square) + _EPSILON))
+            direction, new_mean, new_square = adam(gradient * shortening, mean, square, step, guard)
+            mean.assign(new_mean)
+            square.assign(new_square)
+            variable.assign(value - rate * factor * direction)
         return length

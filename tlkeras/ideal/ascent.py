@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.adam import adam
 from tlkeras.backbones.layers import with_layers
 from tlkeras.ideal.objectives import Objective, Seen
 from tlkeras.ideal.parameterisation import Parameterisation, Transforms
@@ -18,7 +19,7 @@ Tensor = Any
 
 ADAM = "adam"
 GRADIENT = "gradient"
-_BETA_1, _BETA_2 = 0.9, 0.99
+_BETA_2 = 0.99
 _FINAL_RATE = 0.05  # of the first rate
 
 
@@ -49,8 +50,7 @@ class Climb:
     """Images on their way up: ``start`` a batch, then ``advance`` takes it some steps further.
 
     window_px: the side of what the network sees of an image in one step; the image's own where the network takes
-    no other. Compiled once for all batches of one size. The arithmetic of Adam stands inside the loop, because a Keras
-    optimiser wants variables and a call for each step.
+    no other. Compiled once for all batches of one size.
     """
 
     def __init__(
@@ -87,11 +87,10 @@ class Climb:
             gradient = tape.gradient(value, numbers)
             rate = ascent.rate_at(step)
             if ascent.rule == ADAM:
-                time = tf.cast(step, tf.float32) + 1.0
-                mean = _BETA_1 * mean + (1.0 - _BETA_1) * gradient
-                square = _BETA_2 * square + (1.0 - _BETA_2) * tf.square(gradient)
-                fair_mean, fair_square = mean / (1.0 - _BETA_1**time), square / (1.0 - _BETA_2**time)
-                numbers += rate * fair_mean / (tf.sqrt(fair_square) + 1e-12)
+                direction, mean, square = adam(
+                    gradient, mean, square, tf.cast(step, tf.float32) + 1.0, 1e-12, beta_2=_BETA_2
+                )
+                numbers += rate * direction
             else:
                 axes = list(range(1, gradient.shape.rank))
                 size = tf.sqrt(tf.reduce_mean(tf.square(gradient), axis=axes, keepdims=True))
