@@ -7,10 +7,9 @@ import pytest
 
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.fine_tuning.start import logits_on_validation, starting_head
-from tlkeras.heads.config import head_logits
+from tlkeras.heads.config import HeadConfig, head_logits
+from tlkeras.heads.train import train_head
 from tlkeras.progress import Silent
-from tlkeras.training.config import TrainConfig
-from tlkeras.training.fit import fit_head
 
 COUNT, TRAINED = 120, 90
 
@@ -23,7 +22,9 @@ def frozen():
     splits = np.where(np.arange(COUNT) < TRAINED, "train", "validation")
     images = LabelledImages("three", "three", ("a", "b", "c"), tuple(map(str, range(COUNT))), labels, splits)
     features = features.astype(np.float32)
-    return fit_head(TrainConfig("tlkeras_tiny"), images, np.arange(COUNT), features, Silent()), images, features
+    parts = [(features[rows], labels[rows]) for rows in (slice(None, TRAINED), slice(TRAINED, None))]
+    head = train_head(HeadConfig(), *parts, 3, seed=0, groups=np.arange(COUNT), reporter=Silent())
+    return head, images, features
 
 
 def asked(frozen, images, **options):
