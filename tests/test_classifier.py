@@ -26,7 +26,7 @@ def test_fit_predict_score_on_a_folder(options, photo_folder):
     classifier = ImageClassifier(**options)
     assert classifier.fit(photo_folder) is classifier
     assert classifier.classes_.tolist() == ["blue", "orange"]
-    assert classifier.score(photo_folder) == 1.0
+    assert classifier.score(photo_folder, include_seen=True) == 1.0
     assert classifier.fitted_.audit.counts()["rejected"] == 2
     # Nothing is held out for a test that nobody asked for.
     assert not (classifier.fitted_.images.splits == "test").any()
@@ -40,7 +40,7 @@ def test_fit_on_images_in_memory(form, options):
     labels = ["sea"] * 12 + ["sun"] * 12
     classifier = ImageClassifier(**options).fit(images, labels)
     assert classifier.predict(images).tolist() == labels
-    assert classifier.score(images, labels) == 1.0
+    assert classifier.score(images, labels, include_seen=True) == 1.0
 
 
 def test_photos_in_memory_with_whole_numbers_for_classes(options, tmp_path):
@@ -52,8 +52,13 @@ def test_photos_in_memory_with_whole_numbers_for_classes(options, tmp_path):
     for found in (classifier, ImageClassifier.load(classifier.save(tmp_path / "saved"))):
         assert found.predict(images).tolist() == labels
     # One class, and copies: every image that is given counts.
-    few = classifier.evaluate([images[0]] * 7 + [images[1]] * 3, [10] * 10)
+    few = classifier.evaluate([images[0]] * 7 + [images[1]] * 3, [10] * 10, include_seen=True)
     assert (few.images, few.accuracy) == (10, 1.0)
+    # What took part in training is left out unless asked for, whatever form it has.
+    with pytest.warns(UserWarning, match=r"2 images took part in training .*left out"):
+        assert classifier.evaluate([images[0], np.asarray(images[9]), tinted(BLUE, 99)], [10, 2, 10]).images == 1
+    with pytest.raises(DataError, match="all of these images took part in training"):
+        classifier.score(images, labels)
     # What was in memory can be fine-tuned on, and checks an export.
     assert all(Path(path).is_file() for path in classifier.fitted_.images.paths)
     assert classifier._seen.paths == classifier.fitted_.audit.dataset.paths
@@ -113,6 +118,16 @@ def test_wrong_options(options, words):
 def test_wrong_data(images, labels, words, options):
     with pytest.raises(DataError, match=words):
         ImageClassifier(**options).fit(images, labels)
+
+
+def test_a_loaded_run_knows_what_it_was_trained_on(run_folder, photo_folder, tmp_path):
+    classifier = ImageClassifier.load(run_folder)
+    with pytest.warns(UserWarning, match="took part in training"):
+        left = classifier.evaluate(photo_folder).images
+    assert 0 < left < classifier.evaluate(photo_folder, include_seen=True).images == 60
+    # A classifier without its run knows nothing of them.
+    bare = ImageClassifier.load(classifier.save(tmp_path / "bare"))
+    assert bare.evaluate(photo_folder).images == 60
 
 
 def test_evaluating_on_unknown_classes(classifier):

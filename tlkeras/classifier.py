@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -19,13 +21,14 @@ from tlkeras.errors import ClassifierError, DataError, unknown
 from tlkeras.evaluation.metrics import Evaluation, evaluate_probabilities
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import head_named
-from tlkeras.images.arrays import as_uint8
+from tlkeras.images.arrays import as_uint8, png_bytes
 from tlkeras.progress import Reporter, Silent
-from tlkeras.run_facts import RunFacts
+from tlkeras.run_facts import RunFacts, trained_on
+from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
-from tlkeras.training.judge import judge, with_class_names
+from tlkeras.training.judge import Seen, judge, with_class_names, without_seen
 
 if TYPE_CHECKING:
     from tlkeras.export.publish import Published
@@ -56,6 +59,7 @@ class ImageClassifier:
         self.fitted_: Fitted | None = None
         self._trained: TrainedClassifier | None = None
         self._seen: Any = None
+        self._trained_on: dict[str, str] | None = None
         self._forget: Callable[[], object] = bool
 
     @property
@@ -98,6 +102,8 @@ class ImageClassifier:
             self._forget()
             self._forget = forget
         self._seen = images if labels is None else dataset
+        kept = zip(fitted.verdicts, fitted.images.splits, strict=True)
+        self._trained_on = {verdict.sha256: str(split) for verdict, split in kept if split in ("train", "validation")}
         return self
 
     def fine_tune(
@@ -139,29 +145,39 @@ class ImageClassifier:
         """The most probable class name of each image, ``[N]``; see ``predict_proba``."""
         return self.classes_[self.predict_proba(images).argmax(axis=1)]
 
-    def score(self, images: Any, labels: Sequence[Any] | None = None) -> float:
-        """Accuracy, 0..1, on labelled images as ``fit`` takes them."""
-        return self.evaluate(images, labels).accuracy
+    def score(self, images: Any, labels: Sequence[Any] | None = None, *, include_seen: bool = False) -> float:
+        """Accuracy, 0..1, on labelled images; see ``evaluate``."""
+        return self.evaluate(images, labels, include_seen=include_seen).accuracy
 
-    def evaluate(self, images: Any, labels: Sequence[Any] | None = None) -> Evaluation:
+    def evaluate(self, images: Any, labels: Sequence[Any] | None = None, *, include_seen: bool = False) -> Evaluation:
         """All measures on labelled images as ``fit`` takes them.
 
         Of a data set, on its test split where it has one, on images that the audit keeps. Given with ``labels``, every
-        image counts, copies too.
+        image counts, copies too. Images that took part in training are left out with a warning, unless
+        ``include_seen``; it is known of them after ``fit``, and after ``load`` of a run directory.
 
-        Raises: DataError for a class that the classifier does not know, or no image; ImageError, naming the image, for
-        one with a label that cannot be decoded.
+        Raises: DataError for a class that the classifier does not know, or no image that is left; ImageError, naming
+        the image, for one with a label that cannot be decoded.
         """
+        options: dict[str, Any] = {"trained_on": self._trained_on, "include_seen": include_seen}
         if labels is None:
             dataset = labelled(images, None, Path(), **self.config.layout, for_training=False)
-            return judge(self.trained, dataset, engine=self.config.engine, reporter=self.reporter).evaluation
+            found = judge(self.trained, dataset, **options, engine=self.config.engine, reporter=self.reporter)
+            if found.seen is not None:
+                _warn(found.seen)
+            return found.evaluation
         items, names = _paired(images, labels)
         if not items:
             raise DataError("an evaluation needs at least one image", received="none")
         paths = [str(item) if isinstance(item, str | Path) else f"image {row}" for row, item in enumerate(items)]
         given = with_class_names(_dataset(names, sorted(set(names)), paths), self.trained.class_names)
+        split_of = [(self._trained_on or {}).get(_content(item), "") for item in items]
+        left, seen = without_seen(given, split_of, known=self._trained_on is not None, include_seen=include_seen)
+        if seen.left_out:
+            items = [item for item, split in zip(items, split_of, strict=True) if not split]
+        _warn(seen)
         predictor = self.trained.predictor(engine=self.config.engine, images=len(items))
-        return evaluate_probabilities(predictor.predict(items), given.labels, given.class_names, paths=paths)
+        return evaluate_probabilities(predictor.predict(items), left.labels, left.class_names, paths=left.paths)
 
     def save(self, folder: str | Path) -> Path:
         """Save into a new folder: ``classifier.json`` and ``weights.safetensors``.
@@ -220,6 +236,7 @@ class ImageClassifier:
             head=saved.head,
         )
         classifier._trained = trained
+        classifier._trained_on = trained_on(folder)
         return classifier
 
 
@@ -285,14 +302,30 @@ def _whole_numbers(labels: Sequence[Any]) -> bool:
     return all(isinstance(label, Integral) and not isinstance(label, bool) for label in labels)
 
 
+def _content(image: Any) -> str:
+    """The SHA-256 of an image's file, or of the one that ``_as_file`` would write; empty where it cannot be read."""
+    if isinstance(image, str | Path):
+        try:
+            return sha256_of(image)
+        except OSError:
+            return ""  # the predictor says what is wrong with it
+    return hashlib.sha256(_encoded(image)).hexdigest()
+
+
+def _encoded(image: Any) -> bytes:
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    return png_bytes(as_uint8(image))
+
+
+def _warn(seen: Seen) -> None:
+    for line in seen.report() if seen.left_out else ():
+        warnings.warn(line.removeprefix("warning: ").replace("--include-seen", "include_seen=True"), stacklevel=3)
+
+
 def _as_file(image: Any, path: Path) -> str:
     """An image on disk: the path it has, or a new file."""
     if isinstance(image, str | Path):
         return str(image)
-    if isinstance(image, bytes | bytearray | memoryview):
-        path.write_bytes(bytes(image))
-        return str(path)
-    from PIL import Image
-
-    Image.fromarray(as_uint8(image)).save(path, "PNG")
+    path.write_bytes(_encoded(image))
     return str(path)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkeras.data.pipeline import ImageFile
 from tlkeras.data.verdicts import Verdict
-from tlkeras.engines import prepare
+from tlkeras.engines import averaged, prepare
 from tlkeras.errors import DataError
 from tlkeras.features.extract import Extraction, extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
@@ -97,9 +97,6 @@ class FeatureSource:
         def read(rows: np.ndarray, most: int) -> Batches:
             for part in cut(stores[0].as_stored(keys, rows), most):
                 chosen = [keys[row] for row in part]
-                vectors = stores[0].gather(chosen)
-                for store in stores[1:]:
-                    vectors += store.gather(chosen)
-                yield part, vectors / np.float32(len(stores))
+                yield part, averaged([store.gather(chosen) for store in stores])
 
         return Features(len(keys), self.spaces[0].feature_size, read, extraction)

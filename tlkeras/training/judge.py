@@ -14,7 +14,6 @@ from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError
 from tlkeras.evaluation.metrics import Answers, Evaluation, evaluate_answers
 from tlkeras.features.source import Features
-from tlkeras.heads.config import head_logits
 from tlkeras.progress import Reporter, Silent
 from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
@@ -65,7 +64,7 @@ def unseen(
     if (images.splits == "test").any():
         images = images.in_split("test")
     split_of = [(trained_on or {}).get(_content(path), "") for path in images.paths] if trained_on else []
-    return _without(images, split_of or [""] * len(images), known=trained_on is not None, include_seen=include_seen)
+    return without_seen(images, split_of or [""] * len(images), known=trained_on is not None, include_seen=include_seen)
 
 
 def _content(path: str) -> str:
@@ -75,10 +74,13 @@ def _content(path: str) -> str:
         return ""  # whoever opens it next says what is wrong with it
 
 
-def _without(
+def without_seen(
     images: LabelledImages, split_of: Sequence[str], *, known: bool, include_seen: bool
 ) -> tuple[LabelledImages, Seen]:
-    """Images without those that have a split in ``split_of``, and what is to be said of these."""
+    """Images without those that have a split in ``split_of``, and what is to be said of these.
+
+    Raises: DataError when none is left.
+    """
     paths = {
         name: tuple(path for path, split in zip(images.paths, split_of, strict=True) if split == name)
         for name in ("train", "validation")
@@ -140,9 +142,11 @@ def judge_features(
     place = np.zeros(features.count, np.int64)
     place[rows] = np.arange(len(rows))
 
+    predictor = classifier.predictor()
+
     def probabilities() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for part, vectors in features.batches(rows, rows_a_batch(len(classifier.class_names))):
-            yield place[part], classifier.probabilities(head_logits(classifier.head, vectors))
+            yield place[part], predictor.of_features(vectors)
 
     at: list[np.ndarray] = []
     parts: list[Answers] = []
@@ -181,7 +185,7 @@ def judge(
     checked = audited(data, reporter)
     reporter.say(checked.summary())
     split_of = [(trained_on or {}).get(verdict.sha256, "") for verdict in checked.kept_verdicts]
-    _, seen = _without(checked.kept, split_of, known=trained_on is not None, include_seen=include_seen)
+    _, seen = without_seen(checked.kept, split_of, known=trained_on is not None, include_seen=include_seen)
     measured = checked
     if seen.left_out:
         mask = checked.kept_mask.copy()

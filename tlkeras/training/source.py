@@ -187,22 +187,19 @@ def source_for(config: TrainConfig) -> FeatureSource:
     network = backbones.build(config.backbone, config.weights, size_px=config.side_px)
     network.trainable = False
     sha256 = backbones.weights_sha256(network)
-    return _source(network, config, sha256, config.side_px, config.precision, config.engine)
+    return _source(network, config, sha256, config.precision, config.engine)
 
 
 def source_of(classifier: TrainedClassifier, *, engine: str = "auto") -> FeatureSource:
     """The feature source that a classifier's own backbone gives: stored features of its training are found again."""
     config = classifier.config
     backbone = classifier.network.get_layer("backbone")
-    return _source(backbone, config, config.backbone_sha256, config.size_px, "fp32", engine)
+    return _source(backbone, config, config.backbone_sha256, "fp32", engine)
 
 
-def _source(network: Any, config: Any, sha256: str, size_px: int, precision: str, engine: str) -> FeatureSource:
-    spaces = [
-        FeatureSpace(config.backbone, sha256, size_px, config.fit, int(network.output_shape[-1]), view, precision)
-        for view in config.views
-    ]
-    return FeatureSource(lambda: network, spaces, engine=engine)
+def _source(network: Any, config: Any, sha256: str, precision: str, engine: str) -> FeatureSource:
+    space = FeatureSpace.of(network, sha256, backbone=config.backbone, fit=config.fit, precision=precision)
+    return FeatureSource(lambda: network, space.views(config.views), engine=engine)
 
 
 def with_class_names(dataset: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
