@@ -14,7 +14,7 @@ import pytest
 from tests.report.conftest import HOSTILE_CLASSES
 from tests.report.runs import make_run
 from tlkeras.errors import ClassifierError, ConfigError, StorageError
-from tlkeras.evaluation.metrics import evaluate_probabilities
+from tlkeras.evaluation.metrics import Answers, evaluate_probabilities
 from tlkeras.export.manifest import write_manifest
 from tlkeras.report.build import REPORT_FILE, render, write_report
 from tlkeras.run_facts import read_run
@@ -173,7 +173,7 @@ def test_figures_of_other_data_take_the_place_of_the_runs(demo_facts):
     labels = np.array([0, 1, 2, 3])
     probabilities = np.eye(4, dtype=np.float32)[[0, 1, 2, 2]]
     evaluation = evaluate_probabilities(probabilities, labels, names)
-    facts = demo_facts.measured(evaluation, list("abcd"), labels, probabilities, "the field")
+    facts = demo_facts.measured(evaluation, Answers.of(probabilities, labels), list("abcd"), "the field")
     assert b"75.0 % of 4 photos of the field" in render(facts)
 
 

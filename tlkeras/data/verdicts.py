@@ -54,7 +54,7 @@ class Content:
     doubts: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the audit says of one file.
 

@@ -22,8 +22,9 @@ from tlkeras.heads.train import Head, train_head
 from tlkeras.progress import Reporter
 from tlkeras.training.config import TrainConfig
 
-# What an image takes in memory while its label, verdict and copies are looked at, measured on 200,000 rows.
-BYTES_AN_IMAGE = 1300
+# What an image takes at most while its label, verdict and copies are looked at, measured on 100,000 rows of a folder of
+# features; half of it is held while the head is trained.
+BYTES_AN_IMAGE = 1550
 # The search holds its features so often (as they are, of unit length, rotated, and in folds), and so many logits of
 # each image: those at every strength, and what a solver works on. Measured by tests/training/test_head.py.
 _COPIES, _COPIES_IN_FOLDS, _LOGITS = 7, 10, 28

@@ -6,6 +6,7 @@ does not know the difference.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -107,6 +108,8 @@ def open_stored(shards: ShardSet, *, for_training: bool = True) -> StoredImages:
         table = shards.table(number, _COLUMNS)
         for cells in zip(*(table[name] for name in _COLUMNS), strict=True):
             row: dict[str, Any] = dict(zip(_COLUMNS, cells, strict=True))
+            # Words that come again and again are held once.
+            row |= {name: sys.intern(row[name]) for name in ("label", "split", "status", "reason", "format")}
             verdicts.append(Verdict(sha256=row.pop("key"), **row))
     labelled = np.array([bool(verdict.label) for verdict in verdicts], bool)
     chosen = [verdict for verdict in verdicts if verdict.label]
