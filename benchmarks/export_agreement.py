@@ -20,10 +20,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.common import assets, print_table
+
+if TYPE_CHECKING:
+    from tlkeras.export.formats import Engine
 
 NODE_CLIENT = Path(__file__).resolve().parents[1] / "export" / "node"
 BATCH = 25
@@ -63,11 +67,11 @@ def browser(version: Path) -> Iterator[Answer]:
 
 
 @contextlib.contextmanager
-def in_process(opened: Callable[[], contextlib.AbstractContextManager]) -> Iterator[Answer]:
+def in_process(engine: Engine, version: Path) -> Iterator[Answer]:
     """An engine of the parity check: given files where it decodes them itself, else the pixels of each photo."""
     from tlkeras.images.decode import decode, read_bytes
 
-    with opened() as runtime:
+    with engine.open(version) as runtime:
 
         def from_files(paths: list[str]) -> np.ndarray:
             parts = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
@@ -92,17 +96,18 @@ def main() -> int:
     paths = [path for pair in zip(*each, strict=False) for path in pair][: options.photos]
 
     from tests.browser import chromium
+    from tlkeras.export.formats import TOLERANCE, runtimes_of
     from tlkeras.export.publish import CLASSIFIER_FOLDER
-    from tlkeras.export.runtimes import HALF_TOLERANCE, TOLERANCE, runtimes_of
     from tlkeras.trained import TrainedClassifier
 
-    runtimes = [(name, in_process(opened), len(paths)) for name, opened in runtimes_of(options.version)]
+    engines = [engine for _, engine in runtimes_of(options.version)]
+    runtimes = [(one.name, in_process(one, options.version), len(paths), one.tolerance) for one in engines]
     if shutil.which("node") and (NODE_CLIENT / "node_modules").is_dir():
-        runtimes.append(("Node", node(options.version), len(paths)))
+        runtimes.append(("Node", node(options.version), len(paths), TOLERANCE))
     else:
         print("left out: Node (not here, or its packages are not installed)", file=sys.stderr)
     if chromium() and (options.version / "web").is_dir():
-        runtimes.append(("browser (Chromium)", browser(options.version), options.browser_photos))
+        runtimes.append(("browser (Chromium)", browser(options.version), options.browser_photos, TOLERANCE))
     else:
         print("left out: the browser (no Chromium, or the version has no web folder)", file=sys.stderr)
 
@@ -111,14 +116,14 @@ def main() -> int:
     expected = trained.predict(paths)
     rows: list[tuple[object, ...]] = [("Python", len(paths), "", "", f"{time.perf_counter() - started:.0f}")]
     passed = True
-    for name, opened, count in runtimes:
+    for name, opened, count, tolerance in runtimes:
         with opened as answer:
             started = time.perf_counter()
             got = answer(paths[:count])
             seconds = time.perf_counter() - started
         difference = float(np.abs(got - expected[:count]).max())
         other = int((got.argmax(axis=1) != expected[:count].argmax(axis=1)).sum())
-        passed &= other == 0 and difference <= (HALF_TOLERANCE if "half" in name else TOLERANCE)
+        passed &= other == 0 and difference <= tolerance
         rows.append((name, len(got), other, f"{difference:.1e}", f"{seconds:.0f}"))
         print(*rows[-1], sep="\t", file=sys.stderr)
     print(f"{trained.config.backbone}, {trained.config.size_px} px")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import shutil
 import tempfile
 import warnings
@@ -198,7 +199,7 @@ class ImageClassifier:
         from tlkeras.export.publish import ExportConfig, export
         from tlkeras.export.samples import samples_for
 
-        known = [field.name for field in dataclasses.fields(ExportConfig)]
+        known = list(inspect.signature(ExportConfig).parameters)
         for name in options:
             if name not in known:
                 raise unknown("option", name, known)

@@ -95,13 +95,12 @@ def pictures(folder: Path) -> list[str]:
 def measure(name: str, folder: Path) -> Row:
     """Write the backbone ``name`` with random weights as ONNX into ``folder``, whole and halved, and compare."""
     import keras
-    import onnx
 
     from tests.networks import classifier_of, lively_network
     from tlkeras import backbones
     from tlkeras.data.demo import CLASSES
     from tlkeras.engines import relative_difference
-    from tlkeras.export.onnx_model import halve_weights, write_onnx
+    from tlkeras.export.onnx_model import write_half, write_onnx
     from tlkeras.images.decode import decode, read_bytes
     from tlkeras.runtime import OnnxClassifier
 
@@ -114,9 +113,7 @@ def measure(name: str, folder: Path) -> Row:
     started = time.perf_counter()
     write_onnx(trained, whole, top_k=len(CLASSES))
     seconds = time.perf_counter() - started
-    model = onnx.load(whole)
-    halve_weights(model)  # what write_onnx(…, half=True) does, without converting once more
-    onnx.save(model, half)
+    write_half(whole, half)
     got = OnnxClassifier.load(whole).predict_proba(paths)
     features, halved = (OnnxClassifier.load(file).run(pixels)["features"] for file in (whole, half))
     backbone = backbones.get(name)

@@ -61,7 +61,7 @@ def test_an_export_that_disagrees_ends_with_1(run_folder, tmp_path, monkeypatch,
     from tlkeras.export import parity
 
     monkeypatch.setattr(parity, "BATCHES", (1,))
-    monkeypatch.setattr("tlkeras.export.runtimes.TOLERANCE", -1.0)
+    monkeypatch.setattr("tlkeras.export.formats.TOLERANCE", -1.0)
     arguments = ["export", str(run_folder), "--to", str(tmp_path / "m"), "--formats", "onnx"]
     assert main([*arguments, "--json"]) == 1
     captured = capfd.readouterr()

@@ -12,7 +12,7 @@ import pytest
 from tests.pictures import encode, photo, with_orientation
 from tests.zoo import contents
 from tlkeras.errors import ConfigError, ExportError, ServedError
-from tlkeras.export.cpp_loader import INVALID_ARGUMENT, CppLoader
+from tlkeras.export.cpp_loader import INVALID_ARGUMENT, CppLoader, read_signatures
 from tlkeras.images.decode import decode
 
 
@@ -128,11 +128,33 @@ def test_a_process_that_dies_is_told_and_can_be_closed(version_folder):
     with CppLoader(version_folder, threads=1) as loader:
         loader.run("image_bytes", {"image_bytes": FILES[:1]})
         os.kill(loader._process.pid, signal.SIGKILL)
-        with pytest.raises(ExportError, match="process ended with -9"):
+        with pytest.raises(ExportError, match="process was ended by SIGKILL"):
             loader.run("image_bytes", {"image_bytes": FILES[:1]})
     with pytest.raises(ExportError, match="closed"):
         loader.run("image_bytes", {"image_bytes": FILES[:1]})
     loader.close()
+
+
+def test_an_abort_inside_tensorflow_is_told_with_its_reason_and_its_log_is_kept(version_folder, tmp_path, monkeypatch):
+    fatal = "F0000 00:00:17 tensor.cc:42] Check failed: dtype() == expected_dtype (1 vs. 9)"
+    worker = tmp_path / "python"
+    worker.write_text(f"#!/bin/sh\necho chatter >&2\necho '{fatal}' >&2\necho '*** stack ***' >&2\nkill -ABRT $$\n")
+    worker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(worker))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(ExportError, match=r"ended by SIGABRT: F0000.*Check failed") as caught:
+        CppLoader(version_folder)
+    (log,) = tmp_path.glob("*.log")
+    assert str(caught.value).endswith(f"All it said: {log}")
+    assert log.read_text().splitlines() == ["chatter", fatal, "*** stack ***"]
+
+
+def test_the_log_of_a_loader_that_lived_is_not_kept(version_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with CppLoader(version_folder, threads=1) as loader:
+        assert len(list(tmp_path.glob("*.log"))) == 1
+        loader.run("image_bytes", {"image_bytes": FILES[:1]})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_the_loader_refuses_is_told(version_folder, tmp_path):
@@ -141,3 +163,32 @@ def test_a_folder_that_the_loader_refuses_is_told(version_folder, tmp_path):
     os.truncate(tmp_path / "variables" / "variables.data-00000-of-00001", 1000)
     with pytest.raises(ExportError, match="the C\\+\\+ loader refuses"):
         CppLoader(tmp_path)
+
+
+def test_signatures_say_what_can_be_asked(loader):
+    assert set(loader.signatures) == {"serving_default", "pixels", "image_bytes"}
+    (pixels,) = loader.signatures["pixels"].inputs.values()
+    assert (pixels.dtype, pixels.shape) == ("uint8", (None, None, None, 3))
+    (image_bytes,) = loader.signatures["image_bytes"].inputs.values()
+    assert (image_bytes.dtype, image_bytes.shape) == ("bytes", (None,))
+    assert {name: info.dtype for name, info in loader.signatures["pixels"].outputs.items()} == {
+        **dict.fromkeys(("probabilities", "scores", "logits", "features"), "float32"),
+        **{"class_indices": "int32", "classes": "bytes"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is not a SavedModel .*No such file"),
+        (b"", "no graph with the tag 'serve'"),
+        (b"not a message", "is damaged"),
+        (b"\x12\x05abc", "is damaged"),
+    ],
+)
+def test_what_is_no_saved_model_is_told_in_one_line(content, words, tmp_path):
+    if content is not None:
+        (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ExportError, match=words) as caught:
+        read_signatures(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -10,8 +10,8 @@ import pytest
 from tests.networks import small_classifier
 from tlkeras import __version__
 from tlkeras.errors import ConfigError
-from tlkeras.export.answers import OUTPUTS
-from tlkeras.export.onnx_model import HALF_MIN_ELEMENTS, write_onnx
+from tlkeras.export.onnx_model import HALF_MIN_ELEMENTS, write_half, write_onnx
+from tlkeras.export.saved_model import OUTPUTS
 from tlkeras.images import graph
 
 CLASS_NAMES = ("cat", "Löwe", "zebra 🦓")
@@ -90,7 +90,7 @@ def test_what_the_file_says_of_itself(trained, written):
 
 def test_half_weighs_half_and_answers_nearly_the_same(trained, written, tmp_path):
     half = tmp_path / "model_half.onnx"
-    write_onnx(trained, half, top_k=2, half=True)
+    write_half(written, half)
     weights = sum(v.size for v in (w.numpy() for w in trained.network.weights) if v.size >= HALF_MIN_ELEMENTS)
     saved = written.stat().st_size - half.stat().st_size
     assert 1.8 * weights < saved <= 2 * weights
@@ -110,7 +110,8 @@ def test_weights_beyond_half_precision_stay_whole(tmp_path):
     values = kernel.numpy().copy()
     values.flat[0] = 1e6
     kernel.assign(values)
-    write_onnx(trained, tmp_path / "half.onnx", top_k=1, half=True)
+    write_onnx(trained, tmp_path / "whole.onnx", top_k=1)
+    write_half(tmp_path / "whole.onnx", tmp_path / "half.onnx")
     assert np.isfinite(answers_of(tmp_path / "half.onnx", pixels_of(1, 40, 40))["logits"]).all()
     kept = [t for t in onnx.load(tmp_path / "half.onnx").graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     assert max(np.prod(t.dims) for t in kept) == values.size

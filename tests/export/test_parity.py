@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from tlkeras.errors import ParityError
-from tlkeras.export import parity
+from tlkeras.export.formats import FORMATS, Engine, Format, Runtime, Usage
 from tlkeras.export.parity import Check, check_parity
-from tlkeras.export.runtimes import Runtime
 from tlkeras.trained import TrainedClassifier
 
 P = np.array([0.7, 0.2, 0.1], np.float32)
@@ -37,6 +36,25 @@ def test_what_passes_and_what_does_not(expected, answered, passed, ties, words):
     assert check.ties == ties
     assert words in check.failure()
     assert bool(check.failure()) is not passed
+
+
+def offered(monkeypatch, folder, answering, package=""):
+    """A format that this answers from, with its file in ``folder``."""
+
+    class Fake(Format):
+        name, about, files = "fake", "for this test", ("fake.bin",)
+
+        def write(self, job):
+            (job.folder / "fake.bin").write_bytes(b"")
+
+        def engines(self):
+            return (Engine("fake", lambda folder: contextlib.nullcontext(Runtime(answering)), 1e-4, package),)
+
+        def usage(self, place):
+            return Usage("Fake", "bash", f"fake {place.version}")
+
+    monkeypatch.setitem(FORMATS, "fake", Fake())
+    (folder / "fake.bin").write_bytes(b"")
 
 
 def good(classifier, pixels):
@@ -74,9 +92,9 @@ def refusing(classifier, pixels):
     ],
 )
 def test_a_runtime_that_answers_wrongly_fails(answering, words, classifier, samples, tmp_path, monkeypatch):
-    runtime = Runtime("fake", 1e-4, lambda pixels: answering(classifier, pixels))
-    monkeypatch.setattr(parity, "runtimes_of", lambda folder: [("fake", lambda: contextlib.nullcontext(runtime))])
+    offered(monkeypatch, tmp_path, lambda pixels: answering(classifier, pixels))
     found = check_parity(classifier, tmp_path, samples)
+    assert {check.format for check in found.checks} == {"fake"}
     assert found.passed is (words is None)
     if words is None:
         found.require("")
@@ -114,6 +132,9 @@ def test_another_classifier_does_not_pass_and_the_image_is_named(classifier, ver
         found.require("")
 
 
-def test_without_any_runtime_nothing_passes(classifier, samples, tmp_path):
+@pytest.mark.parametrize("package", [None, "no_such_package"])
+def test_without_any_runtime_nothing_passes(package, classifier, samples, tmp_path, monkeypatch):
+    if package is not None:
+        offered(monkeypatch, tmp_path, refusing, package)
     with pytest.raises(ParityError, match="no runtime"):
         check_parity(classifier, tmp_path, samples).require("")

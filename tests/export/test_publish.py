@@ -17,10 +17,10 @@ from tests.export.conftest import NAMES
 from tests.networks import small_classifier
 from tlkeras.classifier import ImageClassifier
 from tlkeras.errors import ConfigError, ExportError, ParityError, StorageError
-from tlkeras.export import publish as publishing
-from tlkeras.export.manifest import changes, read_manifest
+from tlkeras.export.formats import FORMATS
+from tlkeras.export.onnx_model import write_onnx
 from tlkeras.export.publish import CLASSIFIER_FOLDER, ExportConfig, export, verify
-from tlkeras.export.versions import versions_in
+from tlkeras.export.versions import changes, read_manifest, versions_in
 from tlkeras.runtime import OnnxClassifier
 from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
@@ -55,7 +55,8 @@ def test_the_manifest_says_where_the_files_come_from(version_folder, classifier)
     manifest = read_manifest(version_folder)
     assert manifest["class_names"] == list(NAMES)
     assert manifest["classifier"]["temperature"] == classifier.config.temperature
-    assert manifest["config"] == {"formats": ["saved_model", "onnx"], "signature": "pixels", "top_k": 5, "half": True}
+    formats = ["saved_model", "onnx", "onnx-fp16"]
+    assert manifest["config"] == {"formats": formats, "signature": "pixels", "top_k": 5}
     assert manifest["versions"]["tensorflow"]
     assert manifest["files"]["model.onnx"]["sha256"] == sha256_of(version_folder / "model.onnx")
     assert len(manifest["files"]) == 13
@@ -102,12 +103,10 @@ def test_the_next_version_stands_beside_and_python_users_publish_too(classifier,
 def test_an_export_that_disagrees_is_not_published(classifier, samples, tmp_path, monkeypatch):
     other = small_classifier(NAMES, fit="crop")  # the same weights, another fit: pictures that are not square differ
 
-    def wrong(trained, folder, config, top_k):
-        from tlkeras.export.onnx_model import write_onnx
+    def wrong(job):
+        write_onnx(other, job.folder / "model.onnx", top_k=job.top_k)
 
-        write_onnx(other, folder / "model.onnx", top_k=top_k)
-
-    monkeypatch.setitem(publishing._WRITERS, "onnx", wrong)
+    monkeypatch.setattr(FORMATS["onnx"], "write", wrong)
     words = r"ONNX Runtime, pixels, batch 1: .*'\d\d\.\w+'.*Nothing was published"
     with pytest.raises(ParityError, match=words) as caught:
         export(classifier, tmp_path / "m", samples, ONNX_ONLY)
@@ -137,7 +136,7 @@ def test_a_disk_that_refuses_is_one_line_and_leaves_the_older_version(formats, c
         ({"formats": ("savedmodel",)}, "unknown format 'savedmodel'; did you mean 'saved_model'"),
         ({"formats": ()}, "needs a format"),
         ({"formats": ("saved_model", "web")}, "web needs the format onnx"),
-        ({"formats": ("saved_model",), "half": True}, "half needs the format onnx"),
+        ({"formats": ("saved_model",), "half": True}, "onnx-fp16 needs the format onnx"),
         ({"signature": "bytes"}, "unknown signature 'bytes'; did you mean 'image_bytes'"),
     ],
 )

@@ -15,7 +15,7 @@ from tests.report.conftest import HOSTILE_CLASSES
 from tests.report.runs import make_run
 from tlkeras.errors import ClassifierError, ConfigError, StorageError
 from tlkeras.evaluation.metrics import Answers, evaluate_probabilities
-from tlkeras.export.manifest import write_manifest
+from tlkeras.export.versions import write_manifest
 from tlkeras.report.build import REPORT_FILE, render, write_report
 from tlkeras.run_facts import read_run
 

@@ -10,6 +10,7 @@ import typer
 
 from tlkeras.cli.command import SHIPPING, command
 from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS
 
 ImagesOption = Annotated[
     list[str] | None,
@@ -22,12 +23,14 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     to: Annotated[Path, typer.Option("--to", help="Folder of models; the export becomes TO/NAME/NUMBER.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; the run's own by default.")] = None,
-    formats: Annotated[str, typer.Option(help="saved_model, onnx and web, with commas between.")] = "saved_model,onnx",
+    formats: Annotated[str, typer.Option(help=f"Of {', '.join(FORMATS)}; with commas between.")] = ",".join(
+        DEFAULT_FORMATS
+    ),
     signature: Annotated[
         str, typer.Option(help="What the SavedModel's serving_default takes: pixels or image_bytes.")
     ] = "pixels",
     top_k: Annotated[int | None, typer.Option(help="Classes listed in an answer; 5, or all, by default.")] = None,
-    half: Annotated[bool, typer.Option("--half", help="Also write the ONNX file with weights of 16 bits.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="The same as the format onnx-fp16: weights of 16 bits.")] = False,
     images: ImagesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,9 +76,9 @@ def verify(
 
     terminal = Terminal()
     with quiet_tensorflow():
-        from tlkeras.export.manifest import read_manifest
         from tlkeras.export.publish import verify as check
         from tlkeras.export.samples import samples_for
+        from tlkeras.export.versions import read_manifest
 
         read_manifest(version)  # a wrong folder is told at once
         samples = samples_for(images, reporter=terminal)

@@ -15,6 +15,7 @@ from tlkeras import backbones
 from tlkeras.data.dataset import plural, printable
 from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import percent
+from tlkeras.export.formats import Format, Place
 from tlkeras.run_facts import RunFacts
 
 CARD_FILE = "MODEL_CARD.md"
@@ -22,14 +23,17 @@ _CLASSES_LISTED, _WEAKEST = 60, 20
 _PRETRAINED = ("pretrained", "imagenet")
 
 
-def model_card(facts: RunFacts, *, name: str = "", parity: dict[str, Any] | None = None) -> str:
+def model_card(
+    facts: RunFacts, *, name: str = "", parity: dict[str, Any] | None = None, formats: Sequence[Format] = ()
+) -> str:
     """The card as Markdown behind YAML front matter.
 
     ``name``: of the model, by default the run's. ``parity``: the check of an export, as ``Parity.to_json`` gives it.
+    ``formats``: those of the export.
     """
     name = name or facts.folder.resolve().name
     parts = [
-        _front_matter(facts, name, exported=parity is not None),
+        _front_matter(facts, name, formats),
         f"# {_text(name)}",
         _what(facts),
         _measured(facts),
@@ -38,12 +42,12 @@ def model_card(facts: RunFacts, *, name: str = "", parity: dict[str, Any] | None
         _limits(facts),
         _training(facts),
         _checked(parity),
-        _use(name, parity),
+        _use(name, formats),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(facts: RunFacts, name: str, *, exported: bool) -> str:
+def _front_matter(facts: RunFacts, name: str, formats: Sequence[Format]) -> str:
     tags = ["image-classification", "transfer-learning", "keras", "tensorflow", "tlkeras", facts.classifier["backbone"]]
     lines = [
         "---",
@@ -51,7 +55,7 @@ def _front_matter(facts: RunFacts, name: str, *, exported: bool) -> str:
         "library_name: keras",
         "pipeline_tag: image-classification",
         "tags:",
-        *(f"- {_yaml(tag)}" for tag in [*tags, *(["onnx"] if exported else [])]),
+        *(f"- {_yaml(tag)}" for tag in dict.fromkeys([*tags, *(tag for one in formats for tag in one.tags)])),
     ]
     if facts.metrics:
         figures = [(kind, words, facts.metrics[field]) for kind, words, field in _METRICS]
@@ -239,21 +243,14 @@ def _checked(parity: dict[str, Any] | None) -> str:
     )
 
 
-def _use(name: str, parity: dict[str, Any] | None) -> str:
+def _use(name: str, formats: Sequence[Format]) -> str:
     load = "from tlkeras import ImageClassifier\n\nImageClassifier.load({folder!r}).predict(['photo.jpg'])"
-    if parity is None:
+    if not formats:
         return f"## Use\n\n```python\n{load.format(folder=name)}\n```"
-    runtimes = {check["runtime"] for check in parity["checks"]}
-    parts = [
-        "## Use",
-        "In this folder:",
-        f"```python\n{load.format(folder='assets.extra/classifier')}\n```",
-    ]
-    if any("onnx" in runtime.lower() for runtime in runtimes):
-        parts.append(
-            "Without TensorFlow:\n\n```python\nfrom tlkeras.runtime import OnnxClassifier\n\n"
-            'OnnxClassifier.load(".").predict("photo.jpg")\n```'
-        )
+    parts = ["## Use", "In this folder:", f"```python\n{load.format(folder='assets.extra/classifier')}\n```"]
+    for one in formats:
+        usage = one.usage(Place(name, ".", '"$PWD/.."'))
+        parts.append(f"{usage.title}:\n\n```{usage.language}\n{usage.code}\n```")
     return "\n\n".join(parts)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,10 +20,68 @@ from typing import Any
 import numpy as np
 
 from tlkeras.errors import ConfigError, ExportError, ServedError, unknown
-from tlkeras.export.cpp_worker import read_message, write_message
-from tlkeras.export.signatures import TensorInfo, read_signatures
+from tlkeras.export.cpp_worker import DTYPES, SERVE_TAG, read_message, write_message
 
+SAVED_MODEL_FILE = "saved_model.pb"
 INVALID_ARGUMENT = 3
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of the graph.
+
+    name: ``operation:index``. dtype: as NumPy calls it, ``bytes`` for strings. shape: None where any size goes.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of one signature by their names."""
+
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+
+
+def read_signatures(folder: str | Path) -> dict[str, Signature]:
+    """The signatures of the SavedModel in ``folder`` under the tag ``serve``.
+
+    Raises: ExportError when there is no SavedModel or its file is damaged.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = Path(folder) / SAVED_MODEL_FILE
+    try:
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    except OSError as error:
+        raise ExportError(
+            f"'{folder}' is not a SavedModel ({SAVED_MODEL_FILE}: {error.strerror})",
+            next_step="Give the folder of one version, DIR/NAME/NUMBER.",
+        ) from None
+    except DecodeError as error:
+        raise ExportError(f"'{path}' is damaged ({error})", next_step="Export again.") from None
+    for graph in model.meta_graphs:
+        if SERVE_TAG in graph.meta_info_def.tags:
+            # TensorFlow adds one of its own, which initialises and answers nothing.
+            named = {name: one for name, one in graph.signature_def.items() if not name.startswith("__")}
+            return {name: Signature(_tensors(one.inputs), _tensors(one.outputs)) for name, one in named.items()}
+    raise ExportError(f"'{path}' has no graph with the tag '{SERVE_TAG}'")
+
+
+def _tensors(described: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(
+            info.name,
+            DTYPES.get(info.dtype, f"type {info.dtype}"),
+            None if info.tensor_shape.unknown_rank
+            else tuple(None if side.size < 0 else side.size for side in info.tensor_shape.dim),
+        )
+        for name, info in described.items()
+    }  # fmt: skip
 
 
 class CppLoader:
@@ -39,12 +99,18 @@ class CppLoader:
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
         self.folder = Path(folder)
         self.signatures = read_signatures(folder)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
+        # Lives as long as the worker, and stays behind when that dies: it alone tells why.
+        handle, self._log = tempfile.mkstemp(prefix="tlkeras-cpp-loader-", suffix=".log")
         environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": os.pathsep.join(_search_path())}
-        command = [sys.executable, "-m", "tlkeras.export.cpp_worker", str(self.folder.absolute()), str(threads or 0)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment
-        )
+        if threads is not None:
+            environment.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
+        command = [sys.executable, "-m", "tlkeras.export.cpp_worker", str(self.folder.absolute())]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=handle, env=environment
+            )
+        finally:
+            os.close(handle)
         try:
             self._receive()
         except ServedError as error:
@@ -97,7 +163,8 @@ class CppLoader:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._log.close()
+        if self._log:
+            Path(self._log).unlink(missing_ok=True)
 
     def __enter__(self) -> CppLoader:
         return self
@@ -126,11 +193,15 @@ class CppLoader:
         return arrays
 
     def _death(self) -> ExportError:
-        self._process.wait()
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        last = f": {lines[-1][:300]}" if lines else ""
-        return ExportError(f"the C++ loader's process ended with {self._process.returncode}{last}")
+        code = self._process.wait()
+        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        lines = Path(self._log).read_text(errors="replace").strip().splitlines()
+        if not lines:
+            return ExportError(f"the C++ loader's process {ended} and said nothing")
+        # What TensorFlow gives up on is a fatal line; those after it are the stack.
+        reason = next((line for line in lines if line.startswith("F") or "Check failed" in line), lines[-1])
+        kept, self._log = self._log, ""
+        return ExportError(f"the C++ loader's process {ended}: {reason[:300]}", next_step=f"All it said: {kept}")
 
 
 def _search_path() -> list[str]:

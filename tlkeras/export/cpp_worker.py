@@ -1,8 +1,8 @@
 """The process that holds a SavedModel in TensorFlow's C++ loader and answers requests over its pipes.
 
-Run as ``python -m tlkeras.export.cpp_worker FOLDER THREADS``. Python's TensorFlow is never imported here: the
-libraries of the installed package are driven through their C interface (``tensorflow/c/c_api.h``), which is
-the loader and the session that TensorFlow Serving uses. Requests and answers have the form of
+Run as ``python -m tlkeras.export.cpp_worker FOLDER``. Python's TensorFlow is never imported here: the libraries of
+the installed package are driven through their C interface (``tensorflow/c/c_api.h``), which is the loader and the
+session that TensorFlow Serving uses. Requests and answers have the form of
 :func:`write_message`; a request says for each tensor which tensor of the graph it is.
 """
 
@@ -23,9 +23,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.random
 
-from tlkeras.export import wire
-from tlkeras.export.signatures import DTYPES, SERVE_TAG
-
+SERVE_TAG = "serve"
+# types.proto's numbers of the types that a signature may have, as NumPy calls them; strings are bytes.
+DTYPES = {
+    **{1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "bytes", 9: "int64"},
+    **{10: "bool", 17: "uint16", 19: "float16", 22: "uint32", 23: "uint64"},
+}
 _NUMBERS = {name: number for number, name in DTYPES.items()}
 _TSTRING_BYTES = 24  # sizeof(TF_TString), tensorflow/c/tf_tstring.h
 
@@ -91,20 +94,15 @@ class _Output(ctypes.Structure):
 
 
 class Session:
-    """A loaded SavedModel. ``threads``: for one operation and between operations alike; 0 leaves it to TensorFlow.
+    """A loaded SavedModel.
 
     Raises: StatusError when TensorFlow refuses the folder; OSError when its libraries cannot be loaded.
     """
 
-    def __init__(self, folder: str, threads: int) -> None:
+    def __init__(self, folder: str) -> None:
         self._c = _library()
         self._status = self._c.TF_NewStatus()
         options = self._c.TF_NewSessionOptions()
-        if threads:
-            # ConfigProto: intra_op_parallelism_threads = 2, inter_op_parallelism_threads = 5.
-            config = wire.field(2, threads) + wire.field(5, threads)
-            self._c.TF_SetConfig(options, config, len(config), self._status)
-            self._check()
         self._graph = self._c.TF_NewGraph()
         tags = (ctypes.c_char_p * 1)(SERVE_TAG.encode())
         self._session = self._c.TF_LoadSessionFromSavedModel(
@@ -190,7 +188,6 @@ class _Library:
             "TF_Message": (text, [pointer]),
             "TF_NewGraph": (pointer, []),
             "TF_NewSessionOptions": (pointer, []),
-            "TF_SetConfig": (None, [pointer, text, size, pointer]),
             "TF_LoadSessionFromSavedModel": (
                 pointer,
                 [pointer, pointer, text, ctypes.POINTER(text), integer, pointer, pointer, pointer],
@@ -241,7 +238,7 @@ def main() -> None:
     os.dup2(2, 1)
     requests = sys.stdin.buffer
     try:
-        session = Session(sys.argv[1], int(sys.argv[2]))
+        session = Session(sys.argv[1])
     except (StatusError, OSError) as error:
         write_message(answers, {"error": str(error), "code": getattr(error, "code", 2)}, {})
         return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.errors import ExportError
-from tlkeras.export.answers import OUTPUTS, answers, check_top_k
+from tlkeras.export.saved_model import OUTPUTS, answers, check_top_k
 from tlkeras.runtime import FORMAT, FORMAT_VERSION
 from tlkeras.storage import write_bytes
 
@@ -23,32 +23,56 @@ if TYPE_CHECKING:
     from tlkeras.trained import TrainedClassifier
 
 INPUT_NAME = "pixels"
-# Arrays below this size stay in fp32 under half=True: they hardly weigh, and axes and sizes are among them.
+# Arrays below this size stay in fp32 in write_half: they hardly weigh, and axes and sizes are among them.
 HALF_MIN_ELEMENTS = 1024
+_PRECISION = "weights_precision"
 
 
-def write_onnx(trained: TrainedClassifier, path: Path, *, top_k: int, half: bool = False) -> None:
+def write_onnx(trained: TrainedClassifier, path: Path, *, top_k: int) -> None:
     """Write a classifier as an ONNX file (opset 18), atomically.
 
     Input ``pixels``: uint8 ``[N, H, W, 3]`` RGB in 0..255, upright, N, H and W dynamic. Outputs:
     ``probabilities`` float32 ``[N, C]``; ``class_indices`` int32 and ``scores`` float32 ``[N, top_k]``, the best
     first; ``logits`` float32 ``[N, C]``; ``features`` float32 ``[N, D]``. Class names, size, fit, temperature,
-    licence and version are in ``metadata_props``, see ``metadata``.
-
-    ``top_k``: 1 up to the number of classes. ``half``: store weights as float16, half the bytes; they are cast
-    to float32 where they are used, so inputs, outputs and arithmetic stay as they are.
+    licence and version are in ``metadata_props``, see ``metadata``. ``top_k``: 1 up to the number of classes.
 
     Raises: ConfigError for an impossible ``top_k``; ExportError when the network cannot be converted; StorageError.
     """
     check_top_k(top_k, len(trained.class_names))
     model = _convert(trained, top_k)
-    if half:
-        halve_weights(model)
-    _describe(model, metadata(trained, top_k=top_k, half=half))
+    _describe(model, metadata(trained, top_k=top_k))
     write_bytes(path, model.SerializeToString())
 
 
-def metadata(trained: TrainedClassifier, *, top_k: int, half: bool) -> dict[str, str]:
+def write_half(whole: Path, path: Path) -> None:
+    """Write what ``write_onnx`` wrote as ``whole`` once more, its large weights as float16: half the bytes.
+
+    Each is cast back where it is used, so inputs, outputs and arithmetic stay float32. An array that float16 cannot
+    hold (beyond ±65504) stays as it is. Raises: StorageError when the disk refuses.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(whole)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims, dtype=np.int64) < HALF_MIN_ELEMENTS:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if not np.abs(values).max() <= np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    # In front of all nodes: a graph is stored in the order in which it can run.
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    next(entry for entry in model.metadata_props if entry.key == _PRECISION).value = "float16"
+    write_bytes(path, model.SerializeToString())
+
+
+def metadata(trained: TrainedClassifier, *, top_k: int) -> dict[str, str]:
     """What the file says of itself, as ``metadata_props`` holds it: strings, lists as JSON."""
     from tlkeras import __version__, backbones
 
@@ -64,33 +88,10 @@ def metadata(trained: TrainedClassifier, *, top_k: int, half: bool) -> dict[str,
         "mirror": json.dumps(config.mirror),
         "temperature": repr(config.temperature),
         "top_k": str(top_k),
-        "weights_precision": "float16" if half else "float32",
+        _PRECISION: "float32",
         "weights_licence": backbones.get(config.backbone).licence,
         "pixels": "uint8 [N, H, W, 3], RGB in 0..255, upright (EXIF orientation undone)",
     }
-
-
-def halve_weights(model: Any) -> None:
-    """Store the large float32 initializers of an ``onnx.ModelProto`` as float16, each cast back where it is used.
-
-    An array that float16 cannot hold (beyond ±65504) stays as it is.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims, dtype=np.int64) < HALF_MIN_ELEMENTS:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if not np.abs(values).max() <= np.finfo(np.float16).max:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
-    # In front of all nodes: a graph is stored in the order in which it can run.
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _convert(trained: TrainedClassifier, top_k: int) -> Any:

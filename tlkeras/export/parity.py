@@ -12,15 +12,16 @@ Python's ``predict``, from the bytes of each file, is what all are compared with
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlkeras.errors import ParityError
-from tlkeras.export.runtimes import Answer, Runtime, runtimes_of
+from tlkeras.export.formats import Answer, Runtime, runtimes_of
 from tlkeras.export.samples import Sample, Samples
 from tlkeras.images.decode import decode
 from tlkeras.progress import Reporter, Silent
@@ -38,7 +39,8 @@ _PYTHON_BATCH = 32
 class Check:
     """One runtime, asked in one way.
 
-    runtime, asked: who, and ``bytes``, ``pixels`` or ``bytes against pixels``. batch: images a request.
+    runtime, asked: who, and ``bytes``, ``pixels`` or ``bytes against pixels``. batch: images a request. format: whose
+    files are checked.
     images: how many were asked. difference: largest one of a probability, on the image ``worst``.
     disagreements: names of the images whose most probable class is another one. ties: how many are undecidable.
     problems: what else is wrong, image by image. seconds: spent in the runtime.
@@ -48,6 +50,7 @@ class Check:
     asked: str
     batch: int
     tolerance: float
+    format: str = ""
     images: int = 0
     difference: float = 0.0
     worst: str = ""
@@ -135,12 +138,12 @@ def check_parity(
     cut = np.concatenate([trained.predict(list(_cut_alike(images, group))) for group in _groups(len(images), _CUT)])
     asked = _Asked([image.name for image in images], images, trained.class_names, whole, cut)
     checks: list[Check] = []
-    for name, opening in runtimes_of(folder):
-        with reporter.step(name, "answers") as advance, opening() as runtime:
-            passes = len(BATCHES) * (2 if runtime.files else 1)
-            for check in _passes(runtime, asked):
+    for one, engine in runtimes_of(folder):
+        with reporter.step(engine.name, "answers") as advance, engine.open(folder) as runtime:
+            passes, done = len(BATCHES) * (2 if runtime.files else 1), 0
+            for check in _passes(runtime, partial(Check, engine.name, format=one.name), engine.tolerance, asked):
                 checks.append(check)
-                done = sum(row.images for row in checks if row.runtime == name and row.asked in ("bytes", "pixels"))
+                done += check.images if check.asked in ("bytes", "pixels") else 0
                 advance(done, passes * len(images))
     return Parity(tuple(checks), samples.origin, samples.left_out)
 
@@ -160,25 +163,22 @@ def _groups(count: int, size: int) -> list[list[int]]:
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
-def _passes(runtime: Runtime, asked: _Asked) -> Iterator[Check]:
+def _passes(runtime: Runtime, new: Callable[..., Check], tolerance: float, asked: _Asked) -> Iterator[Check]:
     alone: dict[int, np.ndarray] = {}
     for batch in BATCHES:
         groups = _groups(len(asked.images), batch)
         if runtime.files is not None:
-            check = Check(runtime.name, "bytes", batch, runtime.tolerance)
+            check = new("bytes", batch, tolerance)
             for group in groups:
                 data = [asked.images[index].read() for index in group]
                 answer = _ask(check, runtime.files, data, group, asked, asked.whole)
                 if batch == 1 and answer is not None:
                     alone[group[0]] = answer["probabilities"][0]
             yield check
-        check = Check(runtime.name, "pixels", batch, runtime.tolerance)
-        same = Check(runtime.name, "bytes against pixels", batch, SAME_FILE_TOLERANCE)
+        check, same = new("pixels", batch, tolerance), new("bytes against pixels", batch, SAME_FILE_TOLERANCE)
         for group in groups:
-            if batch == 1:
-                pixels = decode(asked.images[group[0]].read()).pixels[np.newaxis]
-            else:
-                pixels = _cut_alike(asked.images, group)
+            # A single photo is asked for whole.
+            pixels = _cut_alike(asked.images, group, most_px=None if batch == 1 else _CUT_PX)
             answer = _ask(check, runtime.pixels, pixels, group, asked, asked.whole if batch == 1 else asked.cut)
             if batch == 1 and answer is not None and group[0] in alone:
                 same.add(asked.names[group[0]], alone[group[0]], answer["probabilities"][0])
@@ -227,9 +227,8 @@ def _wrong_ranking(answer: Answer, row: int, class_names: Sequence[str]) -> str:
     return ""
 
 
-def _cut_alike(images: Sequence[Sample], group: Sequence[int]) -> np.ndarray:
-    """The top left corner that the images share, uint8 ``[n, H, W, 3]``."""
-    decoded = [decode(images[index].read()).pixels for index in group]
-    height = min(_CUT_PX, *(len(pixels) for pixels in decoded), _CUT_PX)
-    width = min(_CUT_PX, *(pixels.shape[1] for pixels in decoded), _CUT_PX)
+def _cut_alike(images: Sequence[Sample], group: Sequence[int], most_px: int | None = _CUT_PX) -> np.ndarray:
+    """The top left corner that the images share, no side longer than ``most_px``: uint8 ``[n, H, W, 3]``."""
+    decoded = [decode(images[index].read()).pixels[:most_px, :most_px] for index in group]
+    height, width = (min(pixels.shape[axis] for pixels in decoded) for axis in (0, 1))
     return np.stack([pixels[:height, :width] for pixels in decoded])

@@ -1,33 +1,30 @@
 """Building, checking and publishing a version: all of it, or nothing.
 
-A version folder holds ``saved_model.pb``, ``variables/``, ``assets/``, ``assets.extra/`` (warm-up requests, and the
-classifier itself in ``assets.extra/classifier``, so that the check can be repeated anywhere), ``model.onnx``,
-``model_half.onnx``, ``web/``, ``labels.txt``, ``MODEL_CARD.md`` and ``manifest.json``, as far as asked for.
+A version folder holds the files of its formats (``tlkeras.export.formats``), the classifier itself in
+``assets.extra/classifier``, so that the check can be repeated anywhere, ``labels.txt``, ``MODEL_CARD.md`` and
+``manifest.json``.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ConfigError, ParityError, unknown
-from tlkeras.export.answers import check_top_k
 from tlkeras.export.card import CARD_FILE, model_card
-from tlkeras.export.manifest import changes, read_manifest, write_manifest
+from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS, Job
 from tlkeras.export.parity import Parity, check_parity
 from tlkeras.export.samples import Samples
-from tlkeras.export.saved_model import LABELS_FILE, SIGNATURES, labels_text, write_saved_model
-from tlkeras.export.versions import publish, staged_version
+from tlkeras.export.saved_model import LABELS_FILE, SIGNATURES, check_top_k, labels_text
+from tlkeras.export.versions import changes, publish, read_manifest, staged_version, write_manifest
 from tlkeras.progress import Reporter, Silent
 from tlkeras.run_facts import RunFacts
-from tlkeras.runtime import HALF_FILE, MODEL_FILE
 from tlkeras.storage import size_of, write_bytes
 from tlkeras.trained import TrainedClassifier, versions
 
-FORMATS = ("saved_model", "onnx", "web")
 DEFAULT_TOP_K = 5
 CLASSIFIER_FOLDER = "assets.extra/classifier"
 
@@ -36,30 +33,30 @@ CLASSIFIER_FOLDER = "assets.extra/classifier"
 class ExportConfig:
     """What to write.
 
-    formats: of ``FORMATS``; ``web``, a page that runs the ONNX file in a browser, needs ``onnx``. signature: of
-    the SavedModel's ``serving_default``. top_k: classes listed in an answer; by default 5, or all where there
-    are fewer. half: also write ``model_half.onnx`` with weights of 16 bits.
+    formats: of ``tlkeras.export.formats.FORMATS``; some need another. signature: of the SavedModel's
+    ``serving_default``. top_k: classes listed in an answer; by default 5, or all where there are fewer. half: the same
+    as the format ``onnx-fp16``, weights of 16 bits.
 
     Raises: ConfigError for a format or signature that there is not, or formats that do not go together.
     """
 
-    formats: tuple[str, ...] = ("saved_model", "onnx")
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     signature: str = "pixels"
     top_k: int | None = None
-    half: bool = False
+    half: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "formats", tuple(self.formats))
-        for name in self.formats:
+    def __post_init__(self, half: bool) -> None:
+        chosen = (*self.formats, *(["onnx-fp16"] if half else []))
+        for name in chosen:
             if name not in FORMATS:
                 raise unknown("format", name, FORMATS)
-        if not self.formats:
+            if FORMATS[name].needs not in ("", *chosen):
+                raise ConfigError(f"{name} needs the format {FORMATS[name].needs}", received=", ".join(chosen))
+        if not chosen:
             raise ConfigError("an export needs a format", next_step=f"There are {', '.join(FORMATS)}.")
-        for option, wanted in (("web", "web" in self.formats), ("half", self.half)):
-            if wanted and "onnx" not in self.formats:
-                raise ConfigError(f"{option} needs the format onnx", received=", ".join(self.formats))
         if self.signature not in SIGNATURES:
             raise unknown("signature", self.signature, SIGNATURES)
+        object.__setattr__(self, "formats", tuple(name for name in FORMATS if name in chosen))
 
 
 @dataclass(frozen=True)
@@ -104,19 +101,20 @@ def export(
     top_k = min(DEFAULT_TOP_K, len(trained.class_names)) if config.top_k is None else config.top_k
     check_top_k(top_k, len(trained.class_names))
     with staged_version(Path(folder).absolute()) as staged:
-        wanted = [name for name in FORMATS if name in config.formats]
+        job = Job(trained, staged, top_k, config.signature)
         with reporter.step("write", "formats") as progress:
-            for done, name in enumerate(wanted):
-                progress(done, len(wanted))
-                _WRITERS[name](trained, staged, config, top_k)
-                progress(done + 1, len(wanted))
+            for done, name in enumerate(config.formats):
+                progress(done, len(config.formats))
+                FORMATS[name].write(job)
+                progress(done + 1, len(config.formats))
         write_bytes(staged / LABELS_FILE, labels_text(trained).encode())
         trained.save(staged / CLASSIFIER_FOLDER)
         reporter.say(f"checking on {samples.origin}")
         parity = check_parity(trained, staged, samples, reporter)
-        parity.require("Nothing was published; versions before are as they were.")
+        parity.require(f"Nothing was published; versions before are as they were.{_way_out(config, parity)}")
         facts = facts or RunFacts(Path(folder), asdict(trained.config))
-        card = model_card(facts, name=Path(folder).name, parity=parity.to_json())
+        written = [FORMATS[name] for name in config.formats]
+        card = model_card(facts, name=Path(folder).name, parity=parity.to_json(), formats=written)
         write_bytes(staged / CARD_FILE, card.encode(errors="backslashreplace"))
         described = {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,23 +147,9 @@ def verify(folder: str | Path, samples: Samples, *, reporter: Reporter | None = 
     return parity
 
 
-def _saved_model(trained: TrainedClassifier, folder: Path, config: ExportConfig, top_k: int) -> None:
-    write_saved_model(trained, folder, default_signature=config.signature, top_k=top_k)
-
-
-def _onnx(trained: TrainedClassifier, folder: Path, config: ExportConfig, top_k: int) -> None:
-    from tlkeras.export.onnx_model import write_onnx
-
-    write_onnx(trained, folder / MODEL_FILE, top_k=top_k)
-    if config.half:
-        write_onnx(trained, folder / HALF_FILE, top_k=top_k, half=True)
-
-
-def _web(trained: TrainedClassifier, folder: Path, config: ExportConfig, top_k: int) -> None:
-    from tlkeras.export.web import write_web
-
-    del trained, config, top_k  # the page reads them from the ONNX file
-    write_web(folder / MODEL_FILE, folder / "web")
-
-
-_WRITERS = {"saved_model": _saved_model, "onnx": _onnx, "web": _web}
+def _way_out(config: ExportConfig, parity: Parity) -> str:
+    """What could be published instead, where only some formats are to blame."""
+    failed = {check.format for check in parity.checks if not check.passed}
+    good = [name for name in config.formats if not failed & {name, FORMATS[name].needs}]
+    checked = {check.format for check in parity.checks} & set(good)
+    return f" Without {', '.join(sorted(failed))} all agree: --formats {','.join(good)}." if checked else ""

@@ -1,6 +1,6 @@
 """A classifier as a SavedModel for TensorFlow Serving: from the image file's bytes to class names, all in the graph.
 
-Signatures, each answering with the outputs of :func:`tlkeras.export.answers.answers`, and ``classes``, strings
+Signatures, each answering with the outputs of :func:`answers`, which other formats share, and ``classes``, strings
 ``[N, top_k]`` with the names of ``class_indices``:
 
 - ``image_bytes``: string ``[N]``, each an encoded JPEG, PNG, GIF, BMP or WebP of any size;
@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.errors import StorageError, unknown
-from tlkeras.export import wire
-from tlkeras.export.answers import answers, check_top_k
+from tlkeras.engines import features_of
+from tlkeras.errors import ConfigError, StorageError, unknown
 from tlkeras.storage import write_bytes
 from tlkeras.trained import TrainedClassifier
 
+OUTPUTS = ("probabilities", "class_indices", "scores", "logits", "features")
 SIGNATURES = ("pixels", "image_bytes")
 LABELS_FILE = "labels.txt"
 WARM_UP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -32,6 +32,29 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _WARM_UP_PX = 48
 
 _Answering = Callable[[Any], dict[str, Any]]
+
+
+def answers(trained: TrainedClassifier, fitted: Any, top_k: int) -> dict[str, Any]:
+    """What every format answers, as TensorFlow operations: the outputs by the names in ``OUTPUTS``, in that order.
+
+    ``fitted``: float32 ``[N, S, S, 3]`` in 0..255. Returns ``probabilities`` float32 ``[N, C]``, calibrated;
+    ``class_indices`` int32 ``[N, top_k]``, the most probable class first, and their ``scores`` float32
+    ``[N, top_k]``; ``logits`` float32 ``[N, C]``; ``features`` float32 ``[N, D]``, what the head saw.
+    """
+    import tensorflow as tf
+
+    backbone = trained.network.get_layer("backbone")
+    features = features_of(lambda pixels: backbone(pixels, training=False), fitted, trained.config.mirror)
+    logits = trained.head(features, training=False)
+    probabilities = tf.nn.softmax(logits / trained.config.temperature)
+    scores, indices = tf.math.top_k(probabilities, top_k)
+    return dict(zip(OUTPUTS, (probabilities, tf.cast(indices, tf.int32), scores, logits, features), strict=True))
+
+
+def check_top_k(top_k: int, classes: int) -> None:
+    """Raise ConfigError unless ``top_k`` lies in 1..``classes``."""
+    if not 1 <= top_k <= classes:
+        raise ConfigError(f"top_k must lie in 1..{classes}, the number of classes", received=top_k)
 
 
 def write_saved_model(
@@ -149,12 +172,24 @@ def _warm_up_records(size_px: int) -> Iterator[bytes]:
         batches = {"pixels": np.repeat(picture[np.newaxis], count, axis=0)}
         batches["image_bytes"] = np.array([encoded[i % len(encoded)] for i in range(count)], object)
         for name, batch in batches.items():
-            tensor = tf.make_tensor_proto(batch).SerializeToString()
-            entry = wire.field(1, name) + wire.field(2, tensor)
+            entry = _field(1, name.encode()) + _field(2, tf.make_tensor_proto(batch).SerializeToString())
             # PredictRequest: model_spec = 1 (ModelSpec: signature_name = 3), inputs = 2 (a map).
-            request = wire.field(1, wire.field(3, name)) + wire.field(2, entry)
+            request = _field(1, _field(3, name.encode())) + _field(2, entry)
             # PredictionLog: predict_log = 6 (PredictLog: request = 1).
-            yield wire.field(6, wire.field(1, request))
+            yield _field(6, _field(1, request))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Bytes, text or a message as a field of a protocol buffer (https://protobuf.dev/programming-guides/encoding).
+
+    By hand, because the messages around TensorFlow's own come with TensorFlow Serving's package, which few have.
+    """
+    size = len(content)
+    length = bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
 
 
 def _encoded(picture: np.ndarray) -> list[bytes]:

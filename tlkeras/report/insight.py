@@ -12,7 +12,7 @@ from tlkeras.attacks.plots import amplification
 from tlkeras.data.dataset import plural
 from tlkeras.errors import TlkerasError
 from tlkeras.evaluation.metrics import percent
-from tlkeras.export.manifest import read_manifest
+from tlkeras.export.versions import read_manifest
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import fit_to_square
 from tlkeras.report.charts import Series, line_chart

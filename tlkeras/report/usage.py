@@ -8,57 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.data.dataset import printable
+from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS, Place, Usage, formats_in
 from tlkeras.report.section import Section
 from tlkeras.run_facts import RunFacts
 
 
 def usage(facts: RunFacts, exported: str = "") -> Section:
-    """Lines to copy for Python, the command line, TensorFlow Serving and ONNX.
+    """Lines to copy for Python, the command line, and each format of an export.
 
     ``exported``: the folder ``…/NAME/NUMBER`` of an export, where there is one.
     """
     run = printable(str(facts.folder))
     quoted = shlex.quote(run)
     version = Path(printable(exported)) if exported else Path("models") / _model_name(facts) / "1"
-    name, models = version.parent.name, str(version.parent.parent)
+    name, model = version.parent.name, shlex.quote(str(version.parent))
     # A path that is not absolute and has no folder in front would be a volume's name for docker.
-    source = shlex.quote(str(version.parent)) if version.is_absolute() else f'"$PWD"/{shlex.quote(str(version.parent))}'
-    photo = "'\"$(base64 -w0 photo.jpg)\"'"
-    request = f'{{"signature_name": "image_bytes", "instances": [{{"image_bytes": {{"b64": "{photo}"}}}}]}}'
+    place = Place(name, str(version), model if version.is_absolute() else f'"$PWD"/{model}')
+    python = (
+        "from tlkeras import ImageClassifier\n\n"
+        f"classifier = ImageClassifier.load({run!r})\n"
+        'classifier.predict(["photo.jpg"])        # class names\n'
+        'classifier.predict_proba(["photo.jpg"])  # calibrated probabilities'
+    )
     lines = [
-        {
-            "title": "Command line",
-            "code": f"tlkeras predict {quoted} photo.jpg other_photos/",
-        },
-        {
-            "title": "Python",
-            "code": "from tlkeras import ImageClassifier\n\n"
-            f"classifier = ImageClassifier.load({run!r})\n"
-            'classifier.predict(["photo.jpg"])        # class names\n'
-            'classifier.predict_proba(["photo.jpg"])  # calibrated probabilities',
-        },
+        Usage("Command line", "bash", f"tlkeras predict {quoted} photo.jpg other_photos/"),
+        Usage("Python", "python", python),
     ]
+    formats = formats_in(Path(exported)) if exported else [FORMATS[name] for name in DEFAULT_FORMATS]
     if not exported:
-        lines.append(
-            {
-                "title": "Export: SavedModel and ONNX, published once both answer as Python does",
-                "code": f"tlkeras export {quoted} --to models --name {name}",
-            }
-        )
-    lines += [
-        {
-            "title": "TensorFlow Serving, asked by curl",
-            "code": f"docker run -d -p 8501:8501 -v {source}:/models/{name}:ro \\\n"
-            f"  -e MODEL_NAME={name} tensorflow/serving:2.21.0\n"
-            f"echo '{request}' |\n  curl -s -d @- http://localhost:8501/v1/models/{name}:predict",
-        },
-        {
-            "title": "ONNX Runtime, without TensorFlow",
-            "code": "from tlkeras.runtime import OnnxClassifier\n\n"
-            f"classifier = OnnxClassifier.load({str(Path(models) / name / version.name)!r})\n"
-            'classifier.predict("photo.jpg")',
-        },
-    ]
+        title = "Export, published once every format answers as Python does"
+        lines.append(Usage(title, "bash", f"tlkeras export {quoted} --to models --name {name}"))
+    lines += [one.usage(place) for one in formats]
     return Section("usage", "How to use it", "Use it", {"lines": lines})
 
 
