@@ -68,7 +68,7 @@ def test_a_format_that_disagrees_is_named_with_what_could_be_published(classifie
 
 
 def test_the_network_is_converted_once_for_all_onnx_files(classifier, samples, tmp_path, monkeypatch):
-    from tlkeras.features import onnx_graph
+    from tlkeras import onnx_graph
 
     calls = []
     convert = onnx_graph.convert
