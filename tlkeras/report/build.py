@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import percent
 from tlkeras.progress import Reporter, Silent
-from tlkeras.report import confusion, curves, headline, insight, pictures, usage
+from tlkeras.report import curves, headline, insight, pictures, usage
 from tlkeras.report.results import exports
-from tlkeras.report.section import Section, file_name
-from tlkeras.report.thumbnails import Thumbnails
+from tlkeras.report.section import Section, Thumbnails, file_name
 from tlkeras.run_facts import RunFacts
 from tlkeras.storage import write_bytes
 from tlkeras.trained import versions
@@ -84,8 +83,8 @@ def _sections(facts: RunFacts, thumbnails: Thumbnails, export: Path | None) -> l
         lambda: pictures.examples(facts, thumbnails),
         lambda: pictures.audit_findings(facts, thumbnails),
         lambda: curves.curves(facts),
-        lambda: confusion.confusion(facts, thumbnails),
-        lambda: confusion.per_class(facts),
+        lambda: headline.confusion(facts, thumbnails),
+        lambda: headline.per_class(facts),
         lambda: curves.calibration(facts),
         lambda: pictures.mistakes(facts, thumbnails, heat),
         lambda: pictures.doubtful_labels(facts, thumbnails),

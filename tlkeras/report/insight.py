@@ -15,11 +15,10 @@ from tlkeras.evaluation.metrics import percent
 from tlkeras.export.versions import read_manifest
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import fit_to_square
-from tlkeras.report.charts import Series, line_chart
+from tlkeras.report.curves import Series, line_chart
 from tlkeras.report.pictures import MAX_CLASSES
 from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, Result, exports, results
-from tlkeras.report.section import Section, file_name, words
-from tlkeras.report.thumbnails import Thumbnails, of_pixels
+from tlkeras.report.section import Section, Thumbnails, file_name, of_pixels, words
 from tlkeras.run_facts import RunFacts
 
 _ADVERSARIAL_PX = 224

@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tlkeras.data.dataset import SPLITS, printable
-from tlkeras.report.section import Section, file_name, words
-from tlkeras.report.thumbnails import Thumbnail, Thumbnails
+from tlkeras.report.section import Section, Thumbnail, Thumbnails, file_name, words
 from tlkeras.run_facts import RunFacts
 
 _T = TypeVar("_T")
