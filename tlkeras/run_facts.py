@@ -95,6 +95,12 @@ class RunFacts:
         text = str(self.run.get("data", "")).rstrip("/\\")
         return Path(text).stem if Path(text).suffix.lower() in (".csv", ".tsv", ".txt") else Path(text).name
 
+    @property
+    def data_folders(self) -> list[Path]:
+        """The folders that the data was named by, or that its list lies in, as far as they are on this disk."""
+        named = [Path(str(self.run[key])) for key in ("data", "test_data") if self.run.get(key)]
+        return [path if path.is_dir() else path.parent for path in named if path.exists()]
+
     def measured(self, evaluation: Evaluation, answers: Answers, paths: Sequence[str], name: str) -> RunFacts:
         """The same run, measured on other data, called ``name``; ``answers`` is aligned with ``paths``."""
         names = self.class_names

@@ -212,3 +212,22 @@ def test_the_latest_export_inside_the_run_is_shown(tmp_path):
     assert f"OnnxClassifier.load(&#39;{run / 'models' / 'animals' / '2'}&#39;)" in page
     assert "tlkeras export" not in page
     assert "4.2e-06" in render(read_run(run), export=run / "models" / "animals" / "1").decode()
+
+
+def test_pictures_from_outside_the_data_are_told(tmp_path):
+    run = make_run(tmp_path / "run", ("one", "two"), 3)
+    assert b"outside the folder of the data" not in render(read_run(run))
+    elsewhere = tmp_path / "elsewhere.jpg"
+    paths = (run / "splits.csv").read_text()
+    first = sorted((run / "photos").glob("test-0-*.jpg"))[0]
+    first.rename(elsewhere)
+    for name in ("splits.csv", "predictions.csv"):
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace(str(first), str(elsewhere)))
+    assert (run / "splits.csv").read_text() != paths
+    assert b"1 of the pictures comes from files outside the folder of the data" in render(read_run(run))
+    # What is no picture is not shown at all.
+    elsewhere.write_text("secret: 1234")
+    page = render(read_run(run))
+    assert b"secret" not in page
+    assert b"outside the folder of the data" not in page

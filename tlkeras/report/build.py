@@ -17,7 +17,7 @@ from tlkeras.report import curves, headline, insight, pictures, usage
 from tlkeras.report.results import exports
 from tlkeras.report.section import Section, Thumbnails, file_name
 from tlkeras.run_facts import RunFacts
-from tlkeras.storage import write_bytes
+from tlkeras.storage import cache_root, write_bytes
 from tlkeras.trained import versions
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def render(facts: RunFacts, *, export: Path | None = None) -> bytes:
     summary = sections[0]
     summary.data["look_at"] = headline.look_at(facts, sections)
     summary.data["unseen"] = unseen
+    # A run names its photos by path, and may come from a stranger.
+    summary.data["outside"] = thumbnails.outside([facts.folder, cache_root(), *facts.data_folders])
     environment = _environment()
     script = _source("report.js")
     page = environment.get_template("report.html.j2").render(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,12 @@ class Thumbnails:
         with ThreadPoolExecutor(_WORKERS) as pool:
             shown = pool.map(_load, wanted)
             return sum(not found and not one.doubtful for one, found in zip(wanted, shown, strict=True))
+
+    def outside(self, roots: Sequence[Path]) -> int:
+        """How many of the pictures that are shown come from files below none of ``roots``."""
+        known = [root.resolve() for root in roots]
+        paths = {Path(one.path).resolve() for one in self._wanted.values() if one.src}
+        return sum(not any(path.is_relative_to(root) for root in known) for path in paths)
 
 
 def of_pixels(pixels: np.ndarray, side_px: int, *, lossless: bool = False) -> Thumbnail:
