@@ -7,7 +7,7 @@ import yaml
 
 from tests.report.runs import make_run
 from tlkeras.export.card import CARD_FILE, model_card
-from tlkeras.export.versions import read_manifest
+from tlkeras.export.publish import read_manifest
 from tlkeras.run_facts import RunFacts, read_run
 
 

@@ -19,8 +19,7 @@ from tlkeras.classifier import ImageClassifier
 from tlkeras.errors import ConfigError, ExportError, ParityError, StorageError
 from tlkeras.export.formats import FORMATS
 from tlkeras.export.onnx_model import write_onnx
-from tlkeras.export.publish import CLASSIFIER_FOLDER, ExportConfig, export, verify
-from tlkeras.export.versions import changes, read_manifest, versions_in
+from tlkeras.export.publish import CLASSIFIER_FOLDER, ExportConfig, changes, export, read_manifest, verify, versions_in
 from tlkeras.runtime import OnnxClassifier
 from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tlkeras.errors import ExportError, StorageError
-from tlkeras.export.versions import (
+from tlkeras.export.publish import (
     MANIFEST_FILE,
     changes,
     publish,
@@ -27,7 +27,7 @@ from tlkeras.export.versions import (
 PUBLISHER = """
 import sys
 from pathlib import Path
-from tlkeras.export.versions import publish, staged_version, write_manifest
+from tlkeras.export.publish import publish, staged_version, write_manifest
 print("ready", flush=True)
 while True:
     with staged_version(Path(sys.argv[1])) as staged:
@@ -84,7 +84,7 @@ def test_what_fails_leaves_nothing(tmp_path):
 def test_a_number_that_was_taken_in_between_is_not_replaced(tmp_path, monkeypatch):
     publish_one(tmp_path, "mine")
     answers = iter([[], [1]])
-    monkeypatch.setattr("tlkeras.export.versions.versions_in", lambda folder: next(answers))
+    monkeypatch.setattr("tlkeras.export.publish.versions_in", lambda folder: next(answers))
     assert publish_one(tmp_path, "yours").name == "2"
     assert (tmp_path / "1" / "file").read_text() == "mine"
 

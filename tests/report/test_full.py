@@ -11,7 +11,7 @@ from tests.report.runs import make_run
 from tlkeras.cli.main import main
 from tlkeras.progress import Silent
 from tlkeras.report.heavy import make_missing
-from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS
+from tlkeras.report.insight import ATTACK, HEAT, IDEAL, ROBUSTNESS
 
 
 @pytest.fixture(scope="module")

@@ -76,9 +76,9 @@ def verify(
 
     terminal = Terminal()
     with quiet_tensorflow():
+        from tlkeras.export.publish import read_manifest
         from tlkeras.export.publish import verify as check
         from tlkeras.export.samples import samples_for
-        from tlkeras.export.versions import read_manifest
 
         read_manifest(version)  # a wrong folder is told at once
         samples = samples_for(images, reporter=terminal)

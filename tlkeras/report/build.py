@@ -14,7 +14,6 @@ from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import percent
 from tlkeras.progress import Reporter, Silent
 from tlkeras.report import curves, headline, insight, pictures, usage
-from tlkeras.report.results import exports
 from tlkeras.report.section import Section, Thumbnails, file_name
 from tlkeras.run_facts import RunFacts
 from tlkeras.storage import cache_root, write_bytes
@@ -79,7 +78,7 @@ def render(facts: RunFacts, *, export: Path | None = None) -> bytes:
 def _sections(facts: RunFacts, thumbnails: Thumbnails, export: Path | None) -> list[Section]:
     """All sections that have data, in the order in which a reader wants them."""
     heat = insight.heat_maps(facts, thumbnails)
-    exported = str(export) if export else next((str(one.folder) for one in reversed(exports(facts.folder))), "")
+    exported = str(export) if export else next((str(one.folder) for one in reversed(insight.exports(facts.folder))), "")
     makers: list[Callable[[], Section | None]] = [
         lambda: headline.headline(facts),
         lambda: pictures.examples(facts, thumbnails),

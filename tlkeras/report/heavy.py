@@ -1,6 +1,6 @@
 """What a full report shows and a training run does not have: it takes a network and a while to make.
 
-Found results are kept (``tlkeras.report.results``); only what is missing is made, into ``RUN/report-NUMBER``.
+Found results are kept (``tlkeras.report.insight``); only what is missing is made, into ``RUN/report-NUMBER``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tlkeras.explain.grad_cam import Explainer, blended
 from tlkeras.ideal.images import IdealConfig, ideal_images
 from tlkeras.images.arrays import png_bytes
 from tlkeras.progress import Reporter
+from tlkeras.report.insight import ATTACK, HEAT, IDEAL, ROBUSTNESS, results
 from tlkeras.report.pictures import MAX_CLASSES, MISTAKES, evenly
-from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, results
 from tlkeras.run_facts import Prediction, RunFacts
 from tlkeras.storage import new_folder, staged_folder, write_bytes, write_json
 from tlkeras.target import Target, load_target

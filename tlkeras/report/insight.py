@@ -1,8 +1,13 @@
-"""Sections made from what other commands found out: ideal images, an adversarial example, robustness, parity."""
+"""Sections made from what other commands left inside a run directory: ideal images, attacks, robustness, exports.
+
+``tlkeras ideal RUN --out RUN/ideal`` and its like write a JSON file beside their pictures. Any direct subfolder with
+such a file is found, whatever its name. Exports are found up to three levels down, ``RUN/models/NAME/1``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +17,47 @@ from tlkeras.attacks.plots import amplification
 from tlkeras.data.dataset import plural
 from tlkeras.errors import TlkerasError
 from tlkeras.evaluation.metrics import percent
-from tlkeras.export.versions import read_manifest
+from tlkeras.export.publish import MANIFEST_FILE, read_manifest
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import fit_to_square
+from tlkeras.json_csv import read_json
 from tlkeras.report.curves import Series, line_chart
 from tlkeras.report.pictures import MAX_CLASSES
-from tlkeras.report.results import ATTACK, HEAT, IDEAL, ROBUSTNESS, Result, exports, results
 from tlkeras.report.section import Section, Thumbnails, file_name, of_pixels, words
 from tlkeras.run_facts import RunFacts
 
+IDEAL, ATTACK, ROBUSTNESS, HEAT = "ideal.json", "attack.json", "robustness.json", "heat_maps.json"
 _ADVERSARIAL_PX = 224
+
+
+@dataclass(frozen=True)
+class Result:
+    """One JSON file of a command and the folder that its pictures lie in."""
+
+    folder: Path
+    values: dict[str, Any]
+
+
+def results(run: Path, name: str) -> list[Result]:
+    """All results of one kind inside a run directory, the latest last."""
+    return sorted(_found(run.glob(f"*/{name}")), key=lambda result: (result.folder / name).stat().st_mtime)
+
+
+def exports(run: Path) -> list[Result]:
+    """All published versions inside a run directory, the latest last."""
+    patterns = (f"{'*/' * depth}{MANIFEST_FILE}" for depth in (1, 2, 3))
+    found = [one for pattern in patterns for one in _found(run.glob(pattern)) if "parity" in one.values]
+    return sorted(found, key=lambda result: str(result.values.get("created", "")))
+
+
+def _found(paths: Iterator[Path]) -> Iterator[Result]:
+    for path in paths:
+        try:
+            values = read_json(path)
+        # A file that some other program wrote there, or one that is being written.
+        except (OSError, ValueError):
+            continue
+        yield Result(path.parent, values)
 
 
 def heat_maps(facts: RunFacts, thumbnails: Thumbnails) -> dict[str, dict[str, Any]]:
