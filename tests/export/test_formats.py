@@ -1,5 +1,6 @@
 """The registry of formats: whoever lists them, lists these, and what one says of itself holds."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tlkeras.export.publish import ExportConfig, export, read_manifest
 from tlkeras.report.usage import usage
 from tlkeras.run_facts import read_run
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_formats_stand_behind_what_they_need():
@@ -91,3 +93,19 @@ def test_the_documentation_tells_of_every_format():
         files = ", ".join(f"`{file}`" for file in one.files)
         checked = "; ".join(f"{engine.name}, {engine.tolerance:.0e}" for engine in one.engines())
         assert f"| `{name}` | {one.about} | {files} | {checked or 'in a browser, by the tests'} |" in lines
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/exporting.md", "docs/onnx.md", "docs/serving.md", "export/README.md", "README.md"]
+)
+def test_pages_name_formats_and_files_that_there_are(page):
+    text = (ROOT / page).read_text()
+    for named in re.findall(r"--formats ([a-z][\w,-]*)", text):
+        assert set(ExportConfig(formats=tuple(named.split(","))).formats) == set(named.split(","))
+    assert set(re.findall(r"\bmodel\w*\.onnx\b", text)) <= {file for one in FORMATS.values() for file in one.files}
+
+
+def test_the_clients_page_tells_of_every_format():
+    text = (ROOT / "export" / "README.md").read_text()
+    served = ",".join(re.findall(r"--formats ([a-z][\w,-]*)", text)).split(",")
+    assert all(name in served or f"`{one.files[0]}`" in text for name, one in FORMATS.items())
