@@ -89,6 +89,6 @@ def test_training_without_a_report(photo_folder, small_options, tmp_path, capfd)
     assert not (out / "report.html").exists()
     # The MLP judged validation only; the labels of all photos were judged by heads in folds.
     assert (out / "label_issues.csv").read_text().startswith("path,label,split,suggested")
-    assert main(["report", str(out), str(photo_folder), "--engine", "tensorflow", "--json"]) == 0
-    page = (out / "report.html").read_text()
-    assert f"60 photos of {photo_folder.name}" in page
+    for options, count in (([], 8), (["--include-seen"], 60)):
+        assert main(["report", str(out), str(photo_folder), "--engine", "tensorflow", "--json", *options]) == 0
+        assert f"{count} photos of {photo_folder.name}" in (out / "report.html").read_text()
