@@ -114,8 +114,7 @@ def command(
 def _expanded(function: Callable[..., None], fields: tuple[Fields, ...], quiet: bool) -> Callable[..., None]:
     """``function`` with the fields' options among its parameters, as Typer reads them."""
     own = inspect.signature(function, eval_str=True).parameters
-    alone = "as_json" in own or not quiet
-    parameters = [parameter.replace(kind=BY_NAME) for name, parameter in own.items() if name not in ("line", "as_json")]
+    parameters = [parameter.replace(kind=BY_NAME) for name, parameter in own.items() if name != "line"]
     parameters += [parameter for part in fields for parameter in part.parameters()]
     parameters.append(inspect.Parameter("as_json", BY_NAME, default=False, annotation=JsonOption))
 
@@ -123,7 +122,7 @@ def _expanded(function: Callable[..., None], fields: tuple[Fields, ...], quiet: 
     def call(context: typer.Context, **typed: Any) -> None:
         line = CommandLine(context, typed, fields)
         given = {name: value for name, value in {**typed, "line": line}.items() if name in own}
-        if alone:
+        if not quiet:
             function(**given)
             return
         _ = line.terminal  # holds on to standard error before that is redirected

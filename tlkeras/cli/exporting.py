@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import SHIPPING, command
-from tlkeras.cli.console import JsonOption, Terminal, print_json, print_tables, quiet_tensorflow
+from tlkeras.cli.command import SHIPPING, CommandLine, command
 from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tlkeras.errors import ParityError
 
 ImagesOption = Annotated[
     list[str] | None,
@@ -20,6 +24,7 @@ ImagesOption = Annotated[
 
 @command(SHIPPING)
 def export(
+    line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     to: Annotated[Path, typer.Option("--to", help="Folder of models; the export becomes TO/NAME/NUMBER.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; the run's own by default.")] = None,
@@ -32,66 +37,62 @@ def export(
     top_k: Annotated[int | None, typer.Option(help="Classes listed in an answer; 5, or all, by default.")] = None,
     half: Annotated[bool, typer.Option("--half", help="The same as the format onnx-fp16: weights of 16 bits.")] = False,
     images: ImagesOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Publish a classifier for TensorFlow Serving, ONNX Runtime and browsers, once all answer as Python does."""
     from tlkeras.errors import ParityError
+    from tlkeras.export.publish import ExportConfig
+    from tlkeras.export.publish import export as publish
+    from tlkeras.export.samples import samples_for
+    from tlkeras.run_facts import read_run
+    from tlkeras.trained import TrainedClassifier, find
 
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.export.publish import ExportConfig
-        from tlkeras.export.publish import export as publish
-        from tlkeras.export.samples import samples_for
-        from tlkeras.run_facts import read_run
-        from tlkeras.trained import TrainedClassifier, find
-
-        found = find(run)  # a wrong directory or option is told at once, before TensorFlow is loaded
-        folder = to / _model_name(name, run, found)
-        config = ExportConfig(
-            formats=tuple(part.strip() for part in formats.split(",")), signature=signature, top_k=top_k, half=half
-        )
-        samples = samples_for(images, run=run, reporter=terminal)
-        try:
-            trained, facts = TrainedClassifier.load(run), read_run(run)
-            published = publish(trained, folder, samples, config, facts=facts, reporter=terminal)
-        except ParityError as error:
-            _show_failure(error, {"published": False, "parity": error.report}, error.report, as_json)
-            raise
-    if as_json:
-        print_json(published.to_json())
-        return
-    _print_parity(published.parity.to_json())
-    print(f"published: {published.folder}   ({published.bytes / 1e6:,.1f} MB, {published.seconds:.1f} s)")
-    print(f"next: tlkeras verify {published.folder}")
+    found = find(run)  # a wrong directory or option is told at once, before TensorFlow is loaded
+    folder = to / _model_name(name, run, found)
+    config = ExportConfig(
+        formats=tuple(part.strip() for part in formats.split(",")), signature=signature, top_k=top_k, half=half
+    )
+    line.refuse(("signature",), "without the format saved_model", unless="saved_model" in config.formats)
+    samples = samples_for(images, run=run, reporter=line.terminal)
+    try:
+        trained, facts = TrainedClassifier.load(run), read_run(run)
+        published = publish(trained, folder, samples, config, facts=facts, reporter=line.terminal)
+    except ParityError as error:
+        _answer_failure(line, error, {"published": False, "parity": error.report})
+        raise
+    line.answer(
+        published.to_json(),
+        [_parity_table(published.parity.to_json())],
+        *_left_out(published.parity.to_json()),
+        f"published: {published.folder}   ({published.bytes / 1e6:,.1f} MB, {published.seconds:.1f} s)",
+        f"next: tlkeras verify {published.folder}",
+    )
 
 
 @command(SHIPPING)
 def verify(
+    line: CommandLine,
     version: Annotated[Path, typer.Argument(help="Folder of a published version, DIR/NAME/NUMBER.")],
     images: ImagesOption = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Compare a published version with its manifest, byte by byte, and repeat the check; exit code 1 if it fails."""
     from tlkeras.errors import ParityError
+    from tlkeras.export.publish import read_manifest
+    from tlkeras.export.publish import verify as check
+    from tlkeras.export.samples import samples_for
 
-    terminal = Terminal()
-    with quiet_tensorflow():
-        from tlkeras.export.publish import read_manifest
-        from tlkeras.export.publish import verify as check
-        from tlkeras.export.samples import samples_for
-
-        read_manifest(version)  # a wrong folder is told at once
-        samples = samples_for(images, reporter=terminal)
-        try:
-            parity = check(version, samples, reporter=terminal)
-        except ParityError as error:
-            _show_failure(error, {"folder": str(version), "passed": False, **error.report}, error.report, as_json)
-            raise
-    if as_json:
-        print_json({"folder": str(version), "intact": True, **parity.to_json()})
-        return
-    _print_parity(parity.to_json())
-    print(f"verified: {version} is what was published, and answers as Python does")
+    read_manifest(version)  # a wrong folder is told at once
+    samples = samples_for(images, reporter=line.terminal)
+    try:
+        parity = check(version, samples, reporter=line.terminal).to_json()
+    except ParityError as error:
+        _answer_failure(line, error, {"folder": str(version), "passed": False, **error.report})
+        raise
+    line.answer(
+        {"folder": str(version), "intact": True, **parity},
+        [_parity_table(parity)],
+        *_left_out(parity),
+        f"verified: {version} is what was published, and answers as Python does",
+    )
 
 
 def _model_name(name: str | None, run: Path, found: Path) -> str:
@@ -113,14 +114,14 @@ def _model_name(name: str | None, run: Path, found: Path) -> str:
     return name
 
 
-def _show_failure(error: Any, described: dict[str, Any], report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json({**described, "error": str(error)})
-    elif "checks" in report:
-        _print_parity(report)
+def _answer_failure(line: CommandLine, error: ParityError, described: dict[str, Any]) -> None:
+    """What was compared; the error itself follows on standard error."""
+    compared = "checks" in error.report
+    tables, words = ([_parity_table(error.report)], _left_out(error.report)) if compared else ([], [])
+    line.answer({**described, "error": str(error)}, tables, *words)
 
 
-def _print_parity(report: dict[str, Any]) -> None:
+def _parity_table(report: dict[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(
@@ -137,7 +138,12 @@ def _print_parity(report: dict[str, Any]) -> None:
             *(f"{row['tolerance']:.0e}", str(len(row["disagreements"])), str(row["ties"]), rate),
             "passed" if row["passed"] else "FAILED",
         )
-    print_tables([table])
-    if report["left_out"]:
-        names = ", ".join(report["left_out"][:5]) + (" …" if len(report["left_out"]) > 5 else "")
-        print(f"left out, because a served graph does not decode them: {len(report['left_out'])} ({names})")
+    return table
+
+
+def _left_out(report: dict[str, Any]) -> list[str]:
+    """A line on the files that were not asked about, where there are any."""
+    if not report["left_out"]:
+        return []
+    names = ", ".join(report["left_out"][:5]) + (" …" if len(report["left_out"]) > 5 else "")
+    return [f"left out, because a served graph does not decode them: {len(report['left_out'])} ({names})"]
