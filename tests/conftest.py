@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Part the tests over processes by file or folder, in an order that is the same in each of them."""
-
-    def room(item: pytest.Item) -> str:
-        return item.path.relative_to(Path(__file__).parent).parts[0]
-
+    """Put what takes longest first, in an order that is the same in each process."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: (places.get(room(item), len(places)), str(item.path)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(room(item) if room(item) in TOGETHER else str(item.path)))
+    items.sort(key=lambda item: (places.get(_room(item.nodeid), len(places)), str(item.path)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Part the tests over processes by file, or by folder where its files share something costly."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _room(nodeid) if _room(nodeid) in TOGETHER else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
+def _room(nodeid: str) -> str:
+    """The folder of a test, ``report`` of ``tests/report/test_page.py::test_it``."""
+    return nodeid.removeprefix("tests/").partition("/")[0]
 
 
 def _cores() -> list[int]:
