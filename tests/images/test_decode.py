@@ -128,3 +128,29 @@ def test_sniff_goes_by_content():
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"):
         assert sniff(encode(photo(8, 8), kind)) == kind.lower()
     assert sniff(b"<svg></svg>") is None
+
+
+def _pillow(kind):
+    buffer = io.BytesIO()
+    photo(16, 16).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (_pillow("PPM"), "PPM"),
+        (_pillow("JPEG2000"), "JPEG 2000"),
+        (_pillow("ICO"), "ICO"),
+        (_pillow("TGA"), "Targa"),
+        (b"\xff\x0a" + bytes(20), "JPEG XL"),
+        (b"8BPS\0\1" + bytes(20), "Photoshop"),
+        (b"%PDF-1.7\n", "PDF"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x"></svg>', "SVG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+    ],
+)
+def test_formats_that_are_not_read_are_named_with_the_next_step(data, name):
+    with pytest.raises(ImageError, match=rf"^{name}.* files are not read.*Convert the file") as caught:
+        decode(data)
+    assert caught.value.reason == "unsupported"

@@ -42,6 +42,15 @@ FORMATS = (*SERVED_FORMATS, "tiff", "avif")
 # Major and compatible brands of an ISO base media file (HEIF 23008-12, AV1 Image File Format).
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+# Formats that are known and not read, by their first bytes; a Targa file is told by its last.
+_UNREAD = {
+    **{b"P%d%c" % (kind, blank): "PPM, PGM and PBM" for kind in range(1, 8) for blank in b" \t\r\n"},
+    **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "JPEG 2000"),
+    **dict.fromkeys((b"\0\0\0\x0cJXL ", b"\xff\x0a"), "JPEG XL"),
+    b"\0\0\1\0": "ICO",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+}
 # Bytes for each pixel of what no graph decodes (the others': tlkeras.images.header), as measured.
 _MEMORY_PER_PIXEL = {"tiff": 10, "avif": 20}
 # Rows of so many pixels at a time become RGB: a large picture is never held in wider numbers.
@@ -122,6 +131,15 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
+def _unread(data: bytes) -> str:
+    """The name of a format that is known and not read; empty for what is no image that we know."""
+    if data[-18:-2] == b"TRUEVISION-XFILE":
+        return "Targa"
+    if data.lstrip()[:5] in (b"<svg ", b"<?xml") and b"<svg" in data[:1024]:
+        return "SVG"
+    return next((name for start, name in _UNREAD.items() if data.startswith(start)), "")
+
+
 def read_bytes(path: str | Path, limits: Limits = Limits()) -> bytes:
     """The bytes of an image file.
 
@@ -167,10 +185,10 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
     if len(data) > limits.max_bytes:
         raise _too_large(f"{len(data):,} bytes", f"{limits.max_bytes:,} bytes")
     kind = sniff(data)
+    if unread := "HEIC" if kind == "heic" else _unread(data) if kind is None else "":
+        raise ImageError("unsupported", f"{unread} files are not read", next_step="Convert the file to JPEG or PNG.")
     if kind is None:
         raise ImageError("not_an_image", "the file is not an image", received=f"first bytes {data[:12]!r}")
-    if kind == "heic":
-        raise ImageError("unsupported", "HEIC photos are not read", next_step="Convert the file to JPEG or PNG.")
     header = read_header(Bytes(data)) if kind in SERVED_FORMATS else None
     if header is not None:
         _check_size(header.pixels, header.memory, limits)
