@@ -51,6 +51,12 @@ def test_all_commands_find_the_same_files(run_folder, photo_folder, small_option
     assert not answered & skipped
     assert predicted["found"] == audit["found"] == len(answered) + len(skipped) + len(predicted["left_out"])
 
+    both = said("predict", run_folder, home / "blue", home / "orange", "--to", tmp_path / "shards", code=1)
+    assert {os.path.relpath(row["path"], home) for row in both["left_out"]} == {
+        "blue/.thumbnails", "blue/ring", "orange/README.md",
+    }  # fmt: skip
+    assert both["found"] == len(taken) + 3
+
     measured = said("evaluate", run_folder, home, "--engine", "tensorflow")
     assert measured["found"] == audit["found"]
     assert {row["path"] for row in measured["skipped"]} == rejected

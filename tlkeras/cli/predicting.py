@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,6 +106,8 @@ def _predict_to_shards(line: CommandLine, run: Path, images: list[str], to: str 
     line.terminal.say_all(photos.report() if photos else [])
     data = photos.paths if photos else images[0]
     bulk = predict_to(TrainedClassifier.load(run), data, to, place=place, reporter=line.terminal)
+    if photos:
+        bulk = replace(bulk, left_out=tuple(photos.left_out))
     _show(line, bulk)
     if bulk.rejected:
         raise typer.Exit(1)
