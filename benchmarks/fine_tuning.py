@@ -51,8 +51,8 @@ def measured(
         )
     tuning = run.fine_tuning()
     assert tuning is not None
-    before, after = (j.answers.right for j in (run.frozen_judgement, run.judgement))
-    names = ["/".join(Path(path).parts[-2:]) for path in run.judgement.images.paths]
+    before, after = (j.answers.right for j in (run.frozen_measurement, run.measurement))
+    names = ["/".join(Path(path).parts[-2:]) for path in run.measurement.images.paths]
     return {
         "train": int((run.fitted.images.splits != "test").sum()),
         "mended": [name for name, was, is_now in zip(names, before, after, strict=True) if is_now and not was],

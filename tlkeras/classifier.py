@@ -29,7 +29,7 @@ from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import DEFAULT_BACKBONE, TrainConfig
 from tlkeras.training.fit import Fitted, fit
-from tlkeras.training.judge import Seen, judge, with_class_names, without_seen
+from tlkeras.training.measure import Seen, measure, with_class_names, without_seen
 
 if TYPE_CHECKING:
     from tlkeras.export.publish import Published
@@ -163,7 +163,7 @@ class ImageClassifier:
         options: dict[str, Any] = {"trained_on": self._trained_on, "include_seen": include_seen}
         if labels is None:
             dataset = labelled(images, None, Path(), **self.config.layout, for_training=False)
-            found = judge(self.trained, dataset, **options, engine=self.config.engine, reporter=self.reporter)
+            found = measure(self.trained, dataset, **options, engine=self.config.engine, reporter=self.reporter)
             if found.seen is not None:
                 _warn(found.seen)
             return found.evaluation

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlkeras.fine_tuning.state import AVERAGED, RAW, Pick
+from tlkeras.fine_tuning.state import AVERAGED, RAW, WeightsChoice
 
 START = [np.array([0.0, 8.0], np.float32), np.float32(0.3)]
 END = [np.array([2.0, 4.0], np.float32), np.float32(0.3)]
@@ -11,7 +11,11 @@ END = [np.array([2.0, 4.0], np.float32), np.float32(0.3)]
 
 @pytest.mark.parametrize(
     ("pick", "expected"),
-    [(Pick(RAW, 3), [2.0, 4.0]), (Pick(AVERAGED, 3, 0.5), [1.0, 6.0]), (Pick(RAW, 3, 0.0), [0.0, 8.0])],
+    [
+        (WeightsChoice(RAW, 3), [2.0, 4.0]),
+        (WeightsChoice(AVERAGED, 3, 0.5), [1.0, 6.0]),
+        (WeightsChoice(RAW, 3, 0.0), [0.0, 8.0]),
+    ],
 )
 def test_what_is_meant(pick, expected):
     moved, kept = pick.blend(START, END)

@@ -16,7 +16,7 @@ from tlkeras.progress import Silent
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import fit, in_background
-from tlkeras.training.judge import judge, with_class_names
+from tlkeras.training.measure import measure, with_class_names
 from tlkeras.training.run import joined, train
 
 
@@ -69,7 +69,7 @@ def test_run_directory_tells_how_it_came_about(config, photo_folder, tmp_path):
     run = train(config, photo_folder, out=tmp_path / "run")
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["config"]["seed"] == 0
-    assert described["images"]["test"] == run.judgement.evaluation.images
+    assert described["images"]["test"] == run.measurement.evaluation.images
     assert described["environment"]["tensorflow"]
     assert described["calibration"]["images"] > 0
     audited = json.loads((tmp_path / "run" / "audit.json").read_text())
@@ -86,9 +86,9 @@ def test_runs_get_free_names(config, photo_folder, tmp_path, monkeypatch):
 
 def test_judging_finds_the_features_of_training(config, photo_folder, tmp_path):
     train(config, photo_folder, out=tmp_path / "run")
-    judgement = judge(TrainedClassifier.load(tmp_path / "run"), open_dataset(photo_folder), engine="tensorflow")
-    assert judgement.features.extraction.computed == 0
-    assert judgement.evaluation.accuracy == 1.0
+    measurement = measure(TrainedClassifier.load(tmp_path / "run"), open_dataset(photo_folder), engine="tensorflow")
+    assert measurement.features.extraction.computed == 0
+    assert measurement.evaluation.accuracy == 1.0
 
 
 def test_one_photo_more_costs_one_pass(config, tmp_path):

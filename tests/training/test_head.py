@@ -16,7 +16,7 @@ from tlkeras.progress import Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.head import BYTES_AN_IMAGE, bytes_in_memory, fit_head
-from tlkeras.training.judge import judge_features
+from tlkeras.training.measure import measure_features
 
 
 def drawn(count, size, classes, validation=0.2):
@@ -100,7 +100,9 @@ def test_measuring_holds_no_table_of_probabilities():
         head = property(lambda self: self.network)
 
     rows = np.arange(0, count, 2)
-    judgement, peak = peak_bytes(lambda: judge_features(Classifier(config, head), images.subset(rows), features, rows))
+    measurement, peak = peak_bytes(
+        lambda: measure_features(Classifier(config, head), images.subset(rows), features, rows)
+    )
     assert peak < 8 * len(rows) * classes * 2
-    assert judgement.evaluation.images == len(rows)
-    np.testing.assert_array_equal(judgement.answers.labels, images.labels[rows])
+    assert measurement.evaluation.images == len(rows)
+    np.testing.assert_array_equal(measurement.answers.labels, images.labels[rows])

@@ -267,7 +267,7 @@ def robustness(
     from tlkeras.run_facts import trained_on
     from tlkeras.storage import new_folder
     from tlkeras.target import load_target
-    from tlkeras.training.judge import unseen
+    from tlkeras.training.measure import unseen
 
     config = RobustnessConfig(
         methods=None if methods is None else listed("--methods", methods),

@@ -73,11 +73,11 @@ def _measured(
     facts: RunFacts, data: str, data_dir: str | None, engine: str, include_seen: bool, terminal: Terminal
 ) -> RunFacts:
     """The run, measured anew on ``data``."""
-    from tlkeras.cli.training import judged
+    from tlkeras.cli.training import measured
 
-    judgement = judged(facts.folder, data, data_dir, engine, include_seen, terminal)
-    images = judgement.images
-    return facts.measured(judgement.evaluation, judgement.answers, images.paths, images.name)
+    measurement = measured(facts.folder, data, data_dir, engine, include_seen, terminal)
+    images = measurement.images
+    return facts.measured(measurement.evaluation, measurement.answers, images.paths, images.name)
 
 
 @command(USING, quiet=False)

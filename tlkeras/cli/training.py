@@ -16,7 +16,7 @@ from tlkeras.options import DATA
 from tlkeras.training.config import DEMO_BACKBONE, TrainConfig
 
 if TYPE_CHECKING:
-    from tlkeras.training.judge import Judgement
+    from tlkeras.training.measure import Measurement
     from tlkeras.training.run import Run
 
 _TUNING = "Fine-tuning, with --fine-tune"
@@ -125,7 +125,7 @@ def train(
         write_report(read_run(run.folder), reporter=line.terminal)
     line.answer(
         run.to_json(),
-        [*tables(run.judgement.evaluation), *search_tables(run.fitted.head.description)],
+        [*tables(run.measurement.evaluation), *search_tables(run.fitted.head.description)],
         *([told(run)] if run.fitted.fine_tuning is not None else []),
         f"run: {run.folder}   ({run.seconds:.1f} s)",
         *([f"report: {run.folder / 'report.html'}"] if report else []),
@@ -148,23 +148,23 @@ def evaluate(
     line.refuse((*LAYOUT, "engine", "data_dir"), "on extracted features", unless=not holds_features(data))
     from tlkeras.evaluation.tables import tables
 
-    judgement = judged(run, data, data_dir, engine, include_seen, line.terminal, **line.values(TrainConfig))
-    line.answer(judgement.to_json(), tables(judgement.evaluation))
+    measurement = measured(run, data, data_dir, engine, include_seen, line.terminal, **line.values(TrainConfig))
+    line.answer(measurement.to_json(), tables(measurement.evaluation))
 
 
-def judged(
+def measured(
     run: Path, data: str, data_dir: str | None, engine: str, include_seen: bool, terminal: Terminal, **layout: Any
-) -> Judgement:
+) -> Measurement:
     """A run, measured on ``data``, with lines on what was left out and what it has seen in training."""
     from tlkeras.run_facts import trained_on
     from tlkeras.trained import TrainedClassifier
-    from tlkeras.training.judge import judge
+    from tlkeras.training.measure import measure
     from tlkeras.training.source import images_of, open_data
 
     seen = trained_on(run)  # a wrong directory is told at once, before TensorFlow is loaded
     opened = open_data(data, data_dir=data_dir, **layout, for_training=False)
     terminal.say_all(images_of(opened).report())
-    judgement = judge(
+    measurement = measure(
         TrainedClassifier.load(run),
         opened,
         trained_on=seen,
@@ -172,9 +172,9 @@ def judged(
         engine=engine,
         reporter=terminal,
     )
-    if judgement.seen is not None:
-        terminal.say_all(judgement.seen.report())
-    return judgement
+    if measurement.seen is not None:
+        terminal.say_all(measurement.seen.report())
+    return measurement
 
 
 def told(run: Run) -> str:
@@ -183,7 +183,7 @@ def told(run: Run) -> str:
     assert tuning is not None
     if tuning.kept_frozen:
         return f"fine-tuning: the frozen network is kept: {tuning.contest.reason}"
-    before, after = (100 * j.evaluation.accuracy for j in (run.frozen_judgement, run.judgement))
+    before, after = (100 * j.evaluation.accuracy for j in (run.frozen_measurement, run.measurement))
     return f"fine-tuning: kept, {before:.1f} % frozen, {after:.1f} % fine-tuned on the test: {tuning.contest.reason}"
 
 

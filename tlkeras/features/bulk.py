@@ -21,7 +21,7 @@ from tlkeras.engines import prepare
 from tlkeras.errors import ConfigError
 from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
-from tlkeras.features.worker import Done, Job, Parcel, Worker, weights_of
+from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker, weights_of
 from tlkeras.images.resize import check_fit
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
@@ -208,19 +208,19 @@ def _computing(
     weights: list[np.ndarray],
     todo: list[tuple[int, str, Work]],
     place: Place,
-) -> Iterator[Iterator[Done]]:
+) -> Iterator[Iterator[FinishedShard]]:
     converted = prepare(network, job.space["weights_sha256"], name=job.engine)
     if place.on == LOCAL:
         yield _here(job, weights, todo)
         return
     from tlkeras.features.on_ray import run_on_ray
 
-    parcel = Parcel(weights, converted.read_bytes() if converted else None)
+    broadcast = Broadcast(weights, converted.read_bytes() if converted else None)
     with connected(place.on, place.env) as ray:
-        yield run_on_ray(ray, replace(job, threads=1, readers=1), parcel, todo, place.actors)
+        yield run_on_ray(ray, replace(job, threads=1, readers=1), broadcast, todo, place.actors)
 
 
-def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[Done]:
+def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[FinishedShard]:
     from tlkeras.features.on_ray import peak_megabytes
 
     worker = Worker(job, weights)
@@ -228,7 +228,7 @@ def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]
         started, cpu = time.perf_counter(), time.process_time()
         shard = worker.run(work, name)
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        yield Done(number, shard, worker.engine, seconds, "local", peak_megabytes(), cpu)
+        yield FinishedShard(number, shard, worker.engine, seconds, "local", peak_megabytes(), cpu)
 
 
 class _Tally:
@@ -240,7 +240,7 @@ class _Tally:
         self.workers: dict[str, dict[str, float]] = {}
         self._events: list[tuple[float, str, int, float]] = []
 
-    def note(self, done: Done) -> None:
+    def note(self, done: FinishedShard) -> None:
         """A piece is finished."""
         self._events.append((time.perf_counter() - self.started, done.worker, done.shard.rows, done.seconds))
         self.engine = self.engine or done.engine or None

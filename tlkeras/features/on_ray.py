@@ -20,7 +20,7 @@ from tlkeras.data.remote import exists, join
 from tlkeras.data.work import Work
 from tlkeras.errors import ClusterError, TlkerasError
 from tlkeras.features.shards import Shard, describe_shard
-from tlkeras.features.worker import Done, Job, Parcel, Worker, one_thread
+from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker, one_thread
 
 # A piece that has ended its actor this often is not tried again: it would do so for ever.
 ATTEMPTS = 5
@@ -33,13 +33,13 @@ POLL_SECONDS = 1.0
 class ShardActor:
     """The actor: a worker with one thread, since there are as many actors as cores."""
 
-    def __init__(self, job: Job, parcel: Any, attempts: Any) -> None:
+    def __init__(self, job: Job, broadcast: Any, attempts: Any) -> None:
         import ray
 
         one_thread()
         self.job = job
         self.attempts = attempts
-        sent = ray.get(parcel) if isinstance(parcel, ray.ObjectRef) else parcel
+        sent = ray.get(broadcast) if isinstance(broadcast, ray.ObjectRef) else broadcast
         self.worker = Worker(job, sent.weights, sent.converted)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class ShardActor:
             started, cpu = time.perf_counter(), time.process_time()
             try:
                 shard = self._shard(work, str(name))
-                done: Done | TlkerasError = Done(
+                done: FinishedShard | TlkerasError = FinishedShard(
                     int(number),
                     shard,
                     self.worker.engine,
@@ -98,8 +98,8 @@ def peak_megabytes() -> float:
 
 
 def run_on_ray(
-    ray: Any, job: Job, parcel: Parcel, works: Sequence[tuple[int, str, Work]], actors: int | None
-) -> Iterator[Done]:
+    ray: Any, job: Job, broadcast: Broadcast, works: Sequence[tuple[int, str, Work]], actors: int | None
+) -> Iterator[FinishedShard]:
     """Compute pieces ``(number, name of the shard, work)`` on a connected cluster; yields them as they are finished.
 
     ``actors``: by default one for each core that the cluster has now.
@@ -111,7 +111,7 @@ def run_on_ray(
         raise ClusterError("the cluster has no core for a worker", next_step="Start machines with CPUs.")
     count = min(actors or cores, len(works))
     if ray.util.client.ray.is_connected():
-        yield from _from_afar(ray, job, parcel, works, count)
+        yield from _from_afar(ray, job, broadcast, works, count)
         return
     import_module("ray.data")
     context = ray.data.DataContext.get_current()
@@ -124,7 +124,7 @@ def run_on_ray(
     attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     results = pieces.map_batches(
         ShardActor,
-        fn_constructor_args=(job, ray.put(parcel), attempts),
+        fn_constructor_args=(job, ray.put(broadcast), attempts),
         batch_size=1,
         batch_format="numpy",
         num_cpus=1,
@@ -141,26 +141,26 @@ class Conductor:
     """Runs a job from inside the cluster, since Ray Data does not work through a ``ray://`` connection."""
 
     def __init__(self) -> None:
-        self.results: list[Done | TlkerasError] = []
+        self.results: list[FinishedShard | TlkerasError] = []
 
-    def run(self, job: Job, parcel: Parcel, works: list[tuple[int, str, Work]], actors: int) -> None:
+    def run(self, job: Job, broadcast: Broadcast, works: list[tuple[int, str, Work]], actors: int) -> None:
         """Do it all; what is finished can be asked for meanwhile."""
         try:
-            for done in run_on_ray(import_module("ray"), job, parcel, works, actors):
+            for done in run_on_ray(import_module("ray"), job, broadcast, works, actors):
                 self.results.append(done)
         except TlkerasError as error:
             self.results.append(error)
 
-    def since(self, count: int) -> list[Done | TlkerasError]:
+    def since(self, count: int) -> list[FinishedShard | TlkerasError]:
         """What was finished after the first ``count`` pieces."""
         return self.results[count:]
 
 
 def _from_afar(
-    ray: Any, job: Job, parcel: Parcel, works: Sequence[tuple[int, str, Work]], actors: int
-) -> Iterator[Done]:
+    ray: Any, job: Job, broadcast: Broadcast, works: Sequence[tuple[int, str, Work]], actors: int
+) -> Iterator[FinishedShard]:
     conductor = ray.remote(Conductor).options(num_cpus=0, max_concurrency=2).remote()
-    ending = conductor.run.remote(job, parcel, list(works), actors)
+    ending = conductor.run.remote(job, broadcast, list(works), actors)
     seen, ended = 0, False
     while not ended:
         ended = bool(ray.wait([ending], timeout=POLL_SECONDS)[0])

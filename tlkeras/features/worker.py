@@ -49,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedShard:
     """A finished piece: its place in the plan, its shard, who computed it, and how long it took.
 
     cpu_seconds: of all cores together. peak_mb: the most memory that the process has held.
@@ -65,7 +65,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Broadcast:
     """What is sent to a cluster once for all its workers.
 
     weights: the network's. converted: the network as an engine takes it; to do that, each worker would need seconds
@@ -84,7 +84,7 @@ def weights_of(network: Any) -> list[np.ndarray]:
 class Worker:
     """Turns work into shards. ``weights``: of the backbone, or of the whole classifier for predictions.
 
-    ``converted``: see ``Parcel``.
+    ``converted``: see ``Broadcast``.
 
     Raises: WeightsError when the network here is not the one that was sent.
     """

@@ -17,7 +17,7 @@ from tlkeras.errors import DataError, InterruptedRunError
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.optimiser import ema_decay, rate_at
 from tlkeras.fine_tuning.start import Start
-from tlkeras.fine_tuning.state import AVERAGED, LAST, RAW, Pick, TuningState, load_weights, save_weights
+from tlkeras.fine_tuning.state import AVERAGED, LAST, RAW, TuningState, WeightsChoice, load_weights, save_weights
 from tlkeras.fine_tuning.tuner import Tuner
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import log_losses
@@ -72,7 +72,7 @@ class Loop:
     """
 
     def __init__(
-        self, start: Start, config: FineTuneConfig, reporter: Reporter, folder: Path, pick: Pick | None = None
+        self, start: Start, config: FineTuneConfig, reporter: Reporter, folder: Path, pick: WeightsChoice | None = None
     ) -> None:
         self.config = config
         self.pick = pick
@@ -144,7 +144,7 @@ class Loop:
         self.tuner.set_weights(weights)
         return self.tuner.logits(self.validation)
 
-    def candidates(self) -> dict[str, Pick]:
+    def candidates(self) -> dict[str, WeightsChoice]:
         """What may win, by name, once ``run`` is done.
 
         ``last`` epoch, ``averaged`` (EMA) after it, and ``blend``: some way from the start to the averaged (or last)
@@ -155,19 +155,19 @@ class Loop:
         last = len(self.state.history)
         if not last:
             return {}
-        found = {"last": Pick(RAW, last)}
+        found = {"last": WeightsChoice(RAW, last)}
         if self.config.ema:
-            found["averaged"] = Pick(AVERAGED, last)
+            found["averaged"] = WeightsChoice(AVERAGED, last)
         if not self.config.refit:
-            found["best"] = Pick(RAW, self.state.kept[RAW][0]["epoch"])
+            found["best"] = WeightsChoice(RAW, self.state.kept[RAW][0]["epoch"])
             if self.config.ema:
-                found["averaged"] = Pick(AVERAGED, self.state.kept[AVERAGED][0]["epoch"])
+                found["averaged"] = WeightsChoice(AVERAGED, self.state.kept[AVERAGED][0]["epoch"])
         if self.start.strength is not None:
             end = found.get("averaged", found["last"])
             found |= {f"blend {share:g}": replace(end, share=share, new_head=True) for share in SHARES}
         return found
 
-    def weights_of(self, pick: Pick) -> list[np.ndarray]:
+    def weights_of(self, pick: WeightsChoice) -> list[np.ndarray]:
         """The weights of one of ``candidates``, or of the pick that this loop was made for."""
         rows = (*self.state.kept[pick.kind], *self.state.kept[LAST[pick.kind]])
         files = {row["epoch"]: row["file"] for row in rows}

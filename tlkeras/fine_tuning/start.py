@@ -18,7 +18,7 @@ from tlkeras.data.squares import squares
 from tlkeras.data.verdicts import Verdict
 from tlkeras.fine_tuning.augment import PRESETS, Batches, kept_side_px
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.state import Pick
+from tlkeras.fine_tuning.state import WeightsChoice
 from tlkeras.heads.config import head_logits, linear_model
 from tlkeras.heads.linear import PathSolver, rotate, unit_rows
 from tlkeras.heads.search import assign_folds, out_of_fold
@@ -107,7 +107,7 @@ class Start:
             frozen_logits=self.frozen_logits[:0],
         )
 
-    def fingerprint(self, config: FineTuneConfig, pick: Pick | None = None) -> str:
+    def fingerprint(self, config: FineTuneConfig, pick: WeightsChoice | None = None) -> str:
         """A hash of all that a state belongs to: photos, labels, splits, network, settled options and pick."""
         options: list[Any] = [asdict(config), self.described.backbone_sha256, self.described.class_names, self.seed]
         options.append(None if pick is None else pick.to_json())

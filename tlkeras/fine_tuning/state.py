@@ -112,7 +112,7 @@ def _damaged(path: Path, error: Exception) -> StorageError:
 
 
 @dataclass(frozen=True)
-class Pick:
+class WeightsChoice:
     """The weights after an epoch, or a point on the line from the start to them.
 
     kind: ``raw`` weights, or ``averaged``, their moving average. epoch: counted from 1. share: how far from the

@@ -33,9 +33,9 @@ from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point
 from tlkeras.training.head import rows_a_batch
-from tlkeras.training.judge import Judgement, judge_features, judge_kept
+from tlkeras.training.measure import Measurement, measure_features, measure_kept
 from tlkeras.training.source import Data, StoredImages, images_of, in_effect, open_data, with_class_names
-from tlkeras.training.unfinished import Asked, alone, forget, named
+from tlkeras.training.unfinished import RunRequest, alone, forget, named
 
 if TYPE_CHECKING:
     from tlkeras.fine_tuning.rate_finder import FoundRate
@@ -50,14 +50,14 @@ _ISSUE_COLUMNS = ("path", "label", "split", "suggested", "label_probability", "s
 class Run:
     """A finished run: its directory, what was fitted, and how good it is on the test split.
 
-    frozen_judgement: how good the frozen classifier is there; the same where it was kept.
+    frozen_measurement: how good the frozen classifier is there; the same where it was kept.
     """
 
     folder: Path
     fitted: Fitted
-    judgement: Judgement
+    measurement: Measurement
     seconds: float
-    frozen_judgement: Judgement
+    frozen_measurement: Measurement
 
     def to_json(self) -> dict[str, Any]:
         """What ``tlkeras train --json`` prints."""
@@ -69,7 +69,7 @@ class Run:
             "audit": self.fitted.audit.counts(),
             "features": {"computed": extraction.computed, "reused": extraction.reused, "engine": extraction.engine},
             "head": self.fitted.head.description,
-            "evaluation": self.judgement.evaluation.to_json(),
+            "evaluation": self.measurement.evaluation.to_json(),
             "calibration": asdict(self.fitted.calibration),
             "fine_tuning": self.fine_tuning(),
             "seconds": self.seconds,
@@ -79,7 +79,7 @@ class Run:
         """What came of fine-tuning, with both test figures where the fine-tuned network was kept; None without it."""
         if self.fitted.fine_tuning is None:
             return None
-        figures = {"frozen": self.frozen_judgement, "kept": self.judgement}
+        figures = {"frozen": self.frozen_measurement, "kept": self.measurement}
         measured = {
             name: {"accuracy": j.evaluation.accuracy, "accuracy_interval": list(j.evaluation.accuracy_interval),
                    "log_loss": j.evaluation.log_loss, "images": j.evaluation.images}
@@ -107,7 +107,7 @@ def train(
     reporter = reporter or Silent()
     if out is not None:
         new_folder(out, RUNS_FOLDER, "")  # refused before the work, not after it
-    asked = Asked(
+    asked = RunRequest(
         config, str(data), None if test_data is None else str(test_data), None if data_dir is None else str(data_dir)
     )
     data_at_hand = opened(asked)
@@ -116,7 +116,7 @@ def train(
     with reserved(out, RUNS_FOLDER, f"{images_of(data_at_hand).name}-{asked.config.backbone}") as folder:
         if config.fine_tune is None:
             return _train(asked, data_at_hand, folder, reporter)
-        Asked.of(config, data, test_data, data_dir).write(folder)
+        RunRequest.of(config, data, test_data, data_dir).write(folder)
         try:
             return _train_resumably(asked, data_at_hand, folder, reporter)
         except (ConfigError, DataError, WeightsError):
@@ -136,11 +136,11 @@ def resume(folder: str | Path, *, reporter: Reporter | None = None) -> Run:
     folder = named(folder)
     if folder.is_dir() and unfinished(folder).is_dir():
         forget(folder)  # it was killed after the directory had appeared
-    asked = Asked.read(folder)
+    asked = RunRequest.read(folder)
     return _train_resumably(asked, opened(asked), folder, reporter or Silent())
 
 
-def opened(asked: Asked) -> Data:
+def opened(asked: RunRequest) -> Data:
     """The data that a run was asked to train on, the test data joined to it.
 
     Raises: DataError, ConfigError.
@@ -177,14 +177,14 @@ def find_rate(
     reporter = reporter or Silent()
     if out is not None:
         new_folder(out, RUNS_FOLDER, "")
-    opened_data = opened(Asked(config, data, test_data, data_dir))
+    opened_data = opened(RunRequest(config, data, test_data, data_dir))
     in_effect(config, opened_data)
     fitted = fit(replace(config, fine_tune=None), opened_data, reporter)
     found = found_from(starting_point(fitted, config.seed), config.fine_tune or FineTuneConfig(), reporter)
     return write_rate(found, new_folder(out, RUNS_FOLDER, f"{fitted.images.name}-{config.backbone}-rate"))
 
 
-def _train_resumably(asked: Asked, data: Data, folder: Path, reporter: Reporter) -> Run:
+def _train_resumably(asked: RunRequest, data: Data, folder: Path, reporter: Reporter) -> Run:
     how = f"'tlkeras train --resume {folder}' goes on from there."
     with alone(folder):
         try:
@@ -195,7 +195,7 @@ def _train_resumably(asked: Asked, data: Data, folder: Path, reporter: Reporter)
     return run
 
 
-def _train(asked: Asked, data: Data, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
+def _train(asked: RunRequest, data: Data, folder: Path, reporter: Reporter, how_to_resume: str = "") -> Run:
     clock = Clock()
     config = asked.config
     for line in images_of(data).report():
@@ -204,13 +204,13 @@ def _train(asked: Asked, data: Data, folder: Path, reporter: Reporter, how_to_re
     fitted = fit(config, data, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
     rows = np.flatnonzero(fitted.images.splits == "test")
     test = fitted.images.subset(rows)
-    frozen = judgement = judge_features(fitted.frozen, test, fitted.features, rows)
+    frozen = measurement = measure_features(fitted.frozen, test, fitted.features, rows)
     if fitted.classifier is not fitted.frozen:
         verdicts = [fitted.verdicts[row] for row in rows]
         # So few photos do not pay for the conversion to another engine.
-        judgement = judge_kept(fitted.classifier, test, verdicts, engine="tensorflow", reporter=reporter)
+        measurement = measure_kept(fitted.classifier, test, verdicts, engine="tensorflow", reporter=reporter)
     clock.stop("all")
-    run = Run(folder, fitted, judgement, clock.seconds["all"], frozen)
+    run = Run(folder, fitted, measurement, clock.seconds["all"], frozen)
     _write(run, asked, data)
     return run
 
@@ -232,9 +232,9 @@ def joined(train: LabelledImages, test: LabelledImages) -> LabelledImages:
     )
 
 
-def _write(run: Run, asked: Asked, data: Data) -> None:
+def _write(run: Run, asked: RunRequest, data: Data) -> None:
     """The one writer of run directories."""
-    fitted, judgement = run.fitted, run.judgement
+    fitted, measurement = run.fitted, run.measurement
     tuning = run.fine_tuning()
     kept = {} if tuning is None else {"fine_tuning": {"kept": tuning["kept"], "reason": tuning["reason"]}}
     extraction = fitted.features.extraction
@@ -261,15 +261,15 @@ def _write(run: Run, asked: Asked, data: Data) -> None:
     files = {
         "run.json": described,
         "audit.json": fitted.audit.to_json(),
-        "metrics.json": {**judgement.evaluation.to_json(), **kept},
-        CALIBRATION_FILE: judgement.answers.reliability(temperature),
+        "metrics.json": {**measurement.evaluation.to_json(), **kept},
+        CALIBRATION_FILE: measurement.answers.reliability(temperature),
         **({} if tuning is None else {"fine_tuning.json": tuning}),
     }
     tables = {
         # By its content, sha256, a photo is known again wherever it lies.
         "splits.csv": (("path", "label", "split", "sha256"), _split_rows(fitted)),
-        "predictions.csv": (("path", "label", "predicted", "probability"), _prediction_rows(judgement)),
-        ISSUES_FILE: (_ISSUE_COLUMNS, label_issue_rows(fitted, judgement, seed=asked.config.seed)),
+        "predictions.csv": (("path", "label", "predicted", "probability"), _prediction_rows(measurement)),
+        ISSUES_FILE: (_ISSUE_COLUMNS, label_issue_rows(fitted, measurement, seed=asked.config.seed)),
     }
     with staged_folder(run.folder) as staged:
         fitted.classifier.save(staged / "classifier")
@@ -285,8 +285,8 @@ def _split_rows(fitted: Fitted) -> Iterator[tuple[Any, ...]]:
         yield path, images.class_names[label], split, verdict.sha256
 
 
-def _prediction_rows(judgement: Judgement) -> Iterator[tuple[Any, ...]]:
-    images, answers = judgement.images, judgement.answers
+def _prediction_rows(measurement: Measurement) -> Iterator[tuple[Any, ...]]:
+    images, answers = measurement.images, measurement.answers
     names = images.class_names
     for path, label, top, share in zip(
         images.paths, images.labels, answers.predicted, answers.probability, strict=True
@@ -294,7 +294,7 @@ def _prediction_rows(judgement: Judgement) -> Iterator[tuple[Any, ...]]:
         yield path, names[label], names[top], f"{share:.6f}"
 
 
-def label_issue_rows(fitted: Fitted, judgement: Judgement, *, seed: int) -> Iterator[tuple[Any, ...]]:
+def label_issue_rows(fitted: Fitted, measurement: Measurement, *, seed: int) -> Iterator[tuple[Any, ...]]:
     """A row for each image whose label is in doubt, the most doubtful first.
 
     Every image is judged by a model that was not trained on it: those of train and validation by linear heads in
@@ -308,7 +308,7 @@ def label_issue_rows(fitted: Fitted, judgement: Judgement, *, seed: int) -> Iter
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         for rows, probabilities in out_of_fold():
             yield rows, probabilities, images.labels[rows]
-        for places, probabilities in judgement.probabilities():
+        for places, probabilities in measurement.probabilities():
             yield test[places], probabilities, images.labels[test[places]]
 
     for doubt in label_doubts(batches):

@@ -21,7 +21,7 @@ FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class RunRequest:
     """What a run was asked to do: the arguments of ``tlkeras.training.run.train``.
 
     Paths of files and folders are absolute, so that it can be resumed from anywhere.
@@ -33,7 +33,7 @@ class Asked:
     data_dir: str | None
 
     @classmethod
-    def of(cls, config: TrainConfig, data: Any, test_data: Any, data_dir: Any) -> Asked:
+    def of(cls, config: TrainConfig, data: Any, test_data: Any, data_dir: Any) -> RunRequest:
         """The same with absolute paths; names of data sets stay what they are."""
         return cls(config, str(_absolute(data)), _absolute(test_data), _absolute(data_dir))
 
@@ -46,7 +46,7 @@ class Asked:
         write_json(unfinished(folder) / ASKED_FILE, plain)
 
     @classmethod
-    def read(cls, folder: Path) -> Asked:
+    def read(cls, folder: Path) -> RunRequest:
         """What the unfinished run of this directory was asked to do.
 
         Raises: ConfigError when there is none or it is finished; ClassifierError when what is there cannot be used.

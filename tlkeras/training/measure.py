@@ -57,7 +57,7 @@ def unseen(
 ) -> tuple[LabelledImages, Seen]:
     """Files without those that were trained on, by the SHA-256 of their content; those of the test where there is one.
 
-    ``trained_on``, ``include_seen``: see ``judge``.
+    ``trained_on``, ``include_seen``: see ``measure``.
 
     Raises: DataError when none is left.
     """
@@ -99,7 +99,7 @@ def without_seen(
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Measurement:
     """An evaluation, and what it was computed from; ``answers`` is aligned with ``images``.
 
     probabilities: gives them again, batch by batch: places int64 ``[n]`` in ``images``, and float32 ``[n, K]``.
@@ -126,9 +126,9 @@ class Judgement:
         return found
 
 
-def judge_features(
+def measure_features(
     classifier: TrainedClassifier, images: LabelledImages, features: Features, rows: np.ndarray | None = None
-) -> Judgement:
+) -> Measurement:
     """Measure on features that are at hand; labels index the classifier's classes.
 
     ``rows``: int64 ``[N]``, which of the features those of ``images`` are; all by default. No more than a batch's
@@ -155,10 +155,10 @@ def judge_features(
         parts.append(Answers.of(found, images.labels[places], classifier.config.temperature))
     answers = Answers.joined(parts).in_order(np.concatenate(at))
     evaluation = evaluate_answers(answers, classifier.class_names, paths=images.paths)
-    return Judgement(evaluation, images, answers, probabilities)
+    return Measurement(evaluation, images, answers, probabilities)
 
 
-def judge(
+def measure(
     classifier: TrainedClassifier,
     data: Data,
     *,
@@ -166,7 +166,7 @@ def judge(
     include_seen: bool = False,
     engine: str = "auto",
     reporter: Reporter | None = None,
-) -> Judgement:
+) -> Measurement:
     """Measure on a data set: on its test split where it has one, else on all of it.
 
     ``trained_on``: the split by SHA-256 of the content of what the classifier was trained on
@@ -192,18 +192,18 @@ def judge(
         mask[mask] = [not split for split in split_of]
         data, measured = data.subset(mask), checked.subset(mask)
     features = features_of(data, measured, source_of(classifier, engine=engine), reporter)
-    found = judge_features(classifier, measured.kept, features)
+    found = measure_features(classifier, measured.kept, features)
     return replace(found, audit=checked, features=features, seen=seen)
 
 
-def judge_kept(
+def measure_kept(
     classifier: TrainedClassifier,
     images: LabelledImages,
     verdicts: Sequence[Verdict],
     *,
     engine: str = "auto",
     reporter: Reporter | None = None,
-) -> Judgement:
+) -> Measurement:
     """Measure on images that an audit has kept, whose ``verdicts`` are aligned with them."""
     features = source_of(classifier, engine=engine).of(verdicts, reporter or Silent())
-    return replace(judge_features(classifier, images, features), features=features)
+    return replace(measure_features(classifier, images, features), features=features)
