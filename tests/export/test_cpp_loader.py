@@ -124,7 +124,8 @@ def test_the_process_holds_no_python_tensorflow(loader):
     assert "_pywrap_tensorflow" not in mapped
 
 
-def test_a_process_that_dies_is_told_and_can_be_closed(version_folder):
+def test_a_process_that_dies_is_told_and_can_be_closed(version_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # its log is kept
     with CppLoader(version_folder, threads=1) as loader:
         loader.run("image_bytes", {"image_bytes": FILES[:1]})
         os.kill(loader._process.pid, signal.SIGKILL)

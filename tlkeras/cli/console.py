@@ -99,7 +99,8 @@ class Terminal:
             seconds = bars.tasks[0].elapsed or bars.get_time() - (bars.tasks[0].start_time or bars.get_time())
         done, _ = last
         if done:
-            self.say(f"{name:>9}  {done:,} {unit} in {seconds:.1f} s ({done / max(seconds, 1e-9):,.0f}/s)")
+            rate = done / max(seconds, 1e-9)
+            self.say(f"{name:>9}  {done:,} {unit} in {seconds:.1f} s" + (f" ({rate:,.0f}/s)" if rate >= 1 else ""))
 
 
 @contextlib.contextmanager
