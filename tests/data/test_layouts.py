@@ -149,6 +149,11 @@ FOLDERS = {
         "train/a/1.jpg train/b/2.jpg x/train/a/1.jpg",
         says="holds the splits once more: remove it, or give it by itself",
     ),
+    "photos without classes beside splits": Layout(
+        "training_set/a/1.jpg training_set/b/2.jpg test_set/a/3.jpg single_image/4.jpg",
+        {"train/a": 1, "train/b": 1, "test/a": 1},
+        "single_image' holds 1 photo without classes: left alone",
+    ),
     "another folder beside splits": Layout("train/a/1.jpg train/b/2.jpg masks/a/3.jpg", says="no other folders.*masks"),
     "two folders for one split": Layout("train/a/1.jpg train/b/2.jpg val/a/3.jpg valid/a/4.jpg", says="for one split"),
     "an empty class": Layout("cat/1.jpg dog/notes.txt", says="without images.*/dog"),

@@ -122,7 +122,7 @@ def _parts(root: Folder, left_out: list[Left], notes: list[str]) -> list[_Part]:
         split = named.get(folder.name, "")
         if split and inner[folder.name].folders:
             parts.append((split, inner[folder.name]))
-        elif (split and split != "train") or _has_no_labels(folder):
+        elif (split and split != "train") or _has_no_labels(folder) or not (split or folder.folders):
             left_out.append(Left(folder.path, "folder of unlabelled photos beside the splits"))
             notes.append(
                 f"'{printable(folder.path)}' holds {plural(folder.count(), 'photo')} without classes: left alone"
