@@ -1,6 +1,7 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,4 +135,10 @@ def small_disk(tmp_path):
     if not mounted or mounted.returncode:
         pytest.skip("file systems can be mounted by root only")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    # Arrow's threads close a file that was read a moment after the reader has returned: the disk is busy until then.
+    for _ in range(40):
+        unmounted = subprocess.run(["umount", str(disk)], capture_output=True, text=True)
+        if not unmounted.returncode:
+            return
+        time.sleep(0.25)
+    pytest.fail(unmounted.stderr)
