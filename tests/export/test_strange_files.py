@@ -22,7 +22,7 @@ def check(readers, files):
     found = {"answered": 0, "refused": 0, "marked": 0}
     for name, data in files:
         try:
-            served = loader.run("image_bytes", {"image_bytes": [data]}, outputs=["probabilities"])["probabilities"]
+            served = loader.run("image_bytes", {"image_bytes": [data]})["probabilities"]
         except ServedError:
             served = None
         try:
