@@ -38,15 +38,14 @@ def command(arguments: list[str], cache: Path) -> tuple[float, dict]:
 def bare_pass(files: list[str], engine: str) -> float:
     """Seconds of one decode-and-forward pass in a warm process."""
     from tlkeras import backbones
-    from tlkeras.data.pipeline import ImageFile, pixel_batches
+    from tlkeras.data.pipeline import pixel_batches
     from tlkeras.engines import open_engine
 
-    images = [ImageFile(path) for path in files]
     network = backbones.build("mobilenet_v2")
-    _, pixels = next(pixel_batches(images[:32], 224, "stretch"))
+    _, pixels = next(pixel_batches(files[:32], 224, "stretch"))
     runner = open_engine(network, backbones.weights_sha256(network), pixels, name=engine)
     started = time.perf_counter()
-    for _, pixels in pixel_batches(images, 224, "stretch"):
+    for _, pixels in pixel_batches(files, 224, "stretch"):
         runner.run(pixels)
     return time.perf_counter() - started
 

@@ -6,30 +6,20 @@ here: backbone on its engine, views averaged, head, temperature. The head runs i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.data.pipeline import fitted_image
+from tlkeras.data.pipeline import BATCH_SIZE, BATCHES_AHEAD, fitted_image, in_batches, in_order
 from tlkeras.engines import Runner
 from tlkeras.errors import ImageError
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import softmax
-from tlkeras.machine import usable_cpus
 
 if TYPE_CHECKING:
     from tlkeras.heads.config import HeadConfig
     from tlkeras.trained import TrainedClassifier
-
-BATCH_SIZE = 32
-# Batches of decoded images that wait at most, for the network or for their turn: 19 MB each at 224 px.
-BATCHES_AHEAD = 3
-
-Known = TypeVar("Known")
-Made = TypeVar("Made")
 
 
 class Predictor:
@@ -79,7 +69,7 @@ class Predictor:
             except ImageError as error:
                 return (image, error), None
 
-        decoded = in_order(load, images, threads=min(4, 2 * usable_cpus()), ahead=BATCHES_AHEAD * batch_size)
+        decoded = in_order(load, images, ahead=BATCHES_AHEAD * batch_size)
         for (image, error), answer in in_batches(self.of_pixels, decoded, batch_size):
             if error is not None:
                 yield image, error
@@ -126,44 +116,3 @@ def head_in_numpy(config: HeadConfig, weights: Sequence[np.ndarray]) -> Callable
         return X @ next(left) + next(left)
 
     return forward
-
-
-def in_order(work: Callable[[Known], Made], items: Iterable[Known], *, threads: int, ahead: int) -> Iterator[Made]:
-    """``work(item)`` for each item, in their order, by threads that run at most ``ahead`` items in front."""
-    waiting: deque[Future[Made]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def in_batches(
-    compute: Callable[[np.ndarray], np.ndarray],
-    decoded: Iterable[tuple[Known, np.ndarray | None]],
-    batch_size: int = BATCH_SIZE,
-) -> Iterator[tuple[Known, np.ndarray | None]]:
-    """What is known of each image, in order, with what ``compute`` says of its pixels ``[S, S, 3]``, None without.
-
-    ``compute``: float32 ``[n, S, S, 3]``, n ≤ ``batch_size``, to one row for each.
-    """
-    waiting: list[tuple[Known, np.ndarray | None]] = []
-    count = 0
-
-    def answered() -> Iterator[tuple[Known, np.ndarray | None]]:
-        squares = [square for _, square in waiting if square is not None]
-        rows = iter(compute(np.stack(squares)) if squares else ())
-        return ((known, None if square is None else next(rows)) for known, square in waiting)
-
-    for known, square in decoded:
-        waiting.append((known, square))
-        count += square is not None
-        if count == batch_size:
-            yield from answered()
-            waiting, count = [], 0
-    yield from answered()

@@ -30,11 +30,10 @@ def pictures(folder: Path) -> tuple[list[Path], np.ndarray]:
 
 def raw_pixels(paths: list[Path]) -> np.ndarray:
     """Pixels of small copies, float32 ``[N, 24 · 24 · 3]``."""
-    from tlkeras.data.pipeline import ImageFile, pixel_batches
+    from tlkeras.data.pipeline import pixel_batches
 
-    files = [ImageFile(str(path)) for path in paths]
     found = np.empty((len(paths), RAW_SIDE_PX, RAW_SIDE_PX, 3), np.float32)
-    for indices, pixels in pixel_batches(files, RAW_SIDE_PX, "stretch"):
+    for indices, pixels in pixel_batches([str(path) for path in paths], RAW_SIDE_PX, "stretch"):
         found[indices] = pixels
     return found.reshape(len(paths), -1)
 

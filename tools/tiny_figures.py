@@ -39,7 +39,7 @@ def features(paths: list[Path], weights: str) -> np.ndarray:
     import keras
 
     from tlkeras import backbones
-    from tlkeras.data.pipeline import ImageFile, pixel_batches
+    from tlkeras.data.pipeline import pixel_batches
     from tlkeras.engines import open_engine
     from tlkeras.training.config import TrainConfig
 
@@ -48,7 +48,7 @@ def features(paths: list[Path], weights: str) -> np.ndarray:
     network = backbones.build(config.backbone, weights)
     found = np.empty((len(paths), network.output_shape[-1]), np.float32)
     engine = None
-    for indices, pixels in pixel_batches([ImageFile(str(path)) for path in paths], config.side_px, config.fit):
+    for indices, pixels in pixel_batches([str(path) for path in paths], config.side_px, config.fit):
         if engine is None:
             engine = open_engine(network, backbones.weights_sha256(network), pixels)
         found[indices] = engine.run(pixels)

@@ -122,12 +122,12 @@ def make_task(per_class: int) -> Task:
     from tlkeras import backbones
     from tlkeras.backbones.network import random_twin
     from tlkeras.data.demo import CLASSES, demo_folder
-    from tlkeras.data.pipeline import ImageFile, pixel_batches
+    from tlkeras.data.pipeline import pixel_batches
     from tools.demo_difficulty import pictures
 
     paths, labels = pictures(demo_folder(per_class=per_class))
     row = backbones.get("tlkeras_tiny")
-    files = [ImageFile(str(path)) for path in paths]
+    files = [str(path) for path in paths]
     # Spread over the classes: from these the random network takes the statistics of its batch normalisation.
     some = next(pixel_batches(files[:: len(files) // 32], row.size_px, "crop", batch_size=32))[1]
     networks = {"pretrained": backbones.build(row), "random": random_twin(row.name, some)}

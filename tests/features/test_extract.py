@@ -10,7 +10,7 @@ import pytest
 from tests.networks import small_network
 from tests.pictures import encode, photo
 from tlkeras import backbones, engines
-from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.data.pipeline import pixel_batches
 from tlkeras.errors import ConfigError, ImageError
 from tlkeras.features import extract
 from tlkeras.features.store import FeatureSpace, FeatureStore
@@ -35,7 +35,7 @@ def files(tmp_path):
         kind = ["JPEG", "PNG", "TIFF"][number % 3]
         path = tmp_path / f"{number}.bin"
         path.write_bytes(encode(photo(40 + number, 50, seed=number), kind))
-        found.append(ImageFile(str(path), in_graph=kind != "TIFF"))
+        found.append(str(path))
     return found
 
 
@@ -46,7 +46,7 @@ def store(weights_sha256, tmp_path):
 
 
 def keys_of(files):
-    return [f"key {file.path}" for file in files]
+    return [f"key {path}" for path in files]
 
 
 def expected_features(network, files):
@@ -187,7 +187,7 @@ def test_an_interrupted_pass_keeps_what_was_finished(network, files, store):
 
 
 def test_a_file_that_went_bad_costs_neither_the_pass_nor_its_neighbours(network, files, store):
-    Path(files[3].path).write_bytes(b"no image any more")
+    Path(files[3]).write_bytes(b"no image any more")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         done = extract.extract(files, keys_of(files), [store], lambda: network)

@@ -12,8 +12,8 @@ from tests.pictures import encode, photo
 from tests.zoo import chunk
 reader, colour, depth, side = sys.argv[1], *map(int, sys.argv[2:])
 if reader == "python":
-    from tlkeras.images.decode import decode
-    read = lambda data: decode(data).pixels.shape
+    from tlkeras.data.pipeline import fitted_pixels
+    read = lambda data: fitted_pixels(data, 96, "crop")
 else:
     import tensorflow as tf
     from tlkeras.images import graph

@@ -17,7 +17,7 @@ from tlkeras.backbones.network import random_twin
 from tlkeras.choosing.transferability import label_agreement, logme, statistics_shift
 from tlkeras.data.audit import audit
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.data.pipeline import pixel_batches
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
 from tlkeras.engines import Run, open_engine
@@ -269,5 +269,5 @@ def _random_features(
 def _first_pixels(config: TrainConfig, verdicts: Sequence[Verdict]) -> np.ndarray:
     """Fitted pixels float32 [n, S, S, 3] of up to 32 photos, spread over all of them and so over the classes."""
     places = np.unique(np.linspace(0, len(verdicts) - 1, _FIRST).round().astype(int))
-    files = [ImageFile(v.path, v.orientation, in_graph=not v.unserved) for v in (verdicts[i] for i in places)]
-    return next(pixel_batches(files, config.side_px, config.fit, batch_size=len(files)))[1]
+    paths = [verdicts[i].path for i in places]
+    return next(pixel_batches(paths, config.side_px, config.fit, batch_size=len(paths)))[1]

@@ -1,115 +1,67 @@
-"""The tf.data pipeline: image files to batches of fitted pixels, decoded in parallel with the consumer's work."""
+"""Image files to fitted pixels, decoded by threads beside the consumer's work."""
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tlkeras.errors import ImageError
 from tlkeras.images.arrays import as_pixels
-from tlkeras.images.decode import Limits, decode, read_bytes
-from tlkeras.images.resize import check_fit
+from tlkeras.images.decode import decode, read_bytes
+from tlkeras.images.resize import check_fit, fit_to_square
 from tlkeras.machine import usable_cpus
 
+BATCH_SIZE = 32
+# Batches of decoded images that wait at most, for the network or for their turn: 19 MB each at 224 px.
+BATCHES_AHEAD = 3
 
-@dataclass(frozen=True)
-class ImageFile:
-    """One file as the audit saw it.
+Known = TypeVar("Known")
+Made = TypeVar("Made")
 
-    in_graph: whether TensorFlow decodes it to the same pixels as Pillow; ``orientation`` (EXIF, 1..8) is then
-    what the graph has to undo.
-    """
 
-    path: str
-    orientation: int = 1
-    in_graph: bool = True
+def reading_threads() -> int:
+    """Threads that read and decode: twice the cores, since some wait for the disk, at most 16."""
+    return min(16, 2 * usable_cpus())
 
 
 def pixel_batches(
-    files: Sequence[ImageFile],
+    paths: Sequence[str],
     size_px: int,
     fit: str,
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     failed: Callable[[int, ImageError], None] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Decode and fit files, in batches of ``(indices, pixels)``.
+    """Decode and fit files, in order, in batches of ``(indices, pixels)``.
 
-    ``indices``: int64 ``[n]`` into ``files``; ``pixels``: float32 ``[n, size_px, size_px, 3]`` RGB in 0..255,
-    1 ≤ n ≤ ``batch_size``. Files that TensorFlow reads come first and in order, those for Pillow after them.
-    A file that cannot be decoded is handed to ``failed`` with its index and the pass goes on.
+    ``indices``: int64 ``[n]`` into ``paths``; ``pixels``: float32 ``[n, size_px, size_px, 3]`` RGB in 0..255,
+    1 ≤ n ≤ ``batch_size``. A file that cannot be decoded is handed to ``failed`` with its index and the pass goes on.
 
     Raises: ConfigError for an unknown fit or size; ImageError, naming the file, when ``failed`` is not given.
     """
     check_fit(fit, size_px)
-    remaining = np.ones(len(files), bool)
-    in_graph = np.array([i for i, file in enumerate(files) if file.in_graph], np.int64)
-    if len(in_graph):
-        for indices, pixels in _graph_dataset(files, in_graph, size_px, fit, batch_size).as_numpy_iterator():
-            remaining[indices] = False
-            yield indices, pixels
-    # What the graph has dropped (a file that Pillow reads and TensorFlow does not) is among the remaining.
-    yield from _pillow_batches(files, np.flatnonzero(remaining), size_px, fit, batch_size, failed)
 
+    def load(index: int) -> tuple[int, np.ndarray | ImageError]:
+        try:
+            return index, fitted_image(paths[index], size_px, fit)
+        except ImageError as error:
+            return index, error
 
-def _graph_dataset(files: Sequence[ImageFile], chosen: np.ndarray, size_px: int, fit: str, batch_size: int) -> Any:
-    import tensorflow as tf
-
-    from tlkeras.images import graph
-
-    def load(index: Any, path: Any, orientation: Any) -> tuple[Any, Any]:
-        pixels = _traced_decoder()(tf.io.read_file(path), orientation)
-        return index, graph.fit_to_square(pixels, size_px, fit)
-
-    # Absolute, so that no name is taken for a file system's prefix; bytes, because names need not be UTF-8.
-    paths = [os.fsencode(os.path.abspath(files[i].path)) for i in chosen]  # noqa: PTH100 (pathlib refuses some names)
-    orientations = np.array([files[i].orientation for i in chosen], np.int32)
-    dataset = tf.data.Dataset.from_tensor_slices((chosen, paths, orientations))
-    # No AUTOTUNE: its thread wakes after 10 ms, 20 ms, 40 ms and so on, and an iterator that ends meanwhile may wait
-    # for it, for up to half the time that the pass took.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    dataset = dataset.with_options(options).map(load, num_parallel_calls=usable_cpus())
-    # An element that fails is dropped without a word; its index tells the caller which one it was.
-    return dataset.ignore_errors(log_warning=False).batch(batch_size).prefetch(2)
-
-
-@functools.cache
-def _traced_decoder() -> Any:
-    """``graph.decode`` as one function for all passes of a process: tracing it takes seconds."""
-    import tensorflow as tf
-
-    from tlkeras.images import graph
-
-    return tf.function(graph.decode, input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)])
-
-
-def _pillow_batches(
-    files: Sequence[ImageFile],
-    chosen: np.ndarray,
-    size_px: int,
-    fit: str,
-    batch_size: int,
-    failed: Callable[[int, ImageError], None] | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     indices: list[int] = []
     squares: list[np.ndarray] = []
-    for index in chosen:
-        try:
-            squares.append(fitted_pixels(read_bytes(files[index].path), size_px, fit))
-            indices.append(int(index))
-        except ImageError as error:
+    for index, square in in_order(load, range(len(paths)), ahead=BATCHES_AHEAD * batch_size):
+        if isinstance(square, ImageError):
             if failed is None:
-                raise ImageError(
-                    error.reason, f"{error.rule} ('{files[index].path}')", received=error.received
-                ) from None
-            failed(int(index), error)
+                raise ImageError(square.reason, f"{square.rule} ('{paths[index]}')", received=square.received)
+            failed(index, square)
+            continue
+        indices.append(index)
+        squares.append(square)
         if len(indices) == batch_size:
             yield np.array(indices), np.stack(squares)
             indices, squares = [], []
@@ -117,14 +69,55 @@ def _pillow_batches(
         yield np.array(indices), np.stack(squares)
 
 
-def fitted_pixels(data: bytes, size_px: int, fit: str, limits: Limits = Limits()) -> np.ndarray:
+def in_order(
+    work: Callable[[Known], Made], items: Iterable[Known], *, ahead: int, threads: int | None = None
+) -> Iterator[Made]:
+    """``work(item)`` for each item, in their order, by threads that run at most ``ahead`` items in front."""
+    waiting: deque[Future[Made]] = deque()
+    pool = ThreadPoolExecutor(threads or reading_threads(), thread_name_prefix="decode")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_batches(
+    compute: Callable[[np.ndarray], np.ndarray],
+    decoded: Iterable[tuple[Known, np.ndarray | None]],
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[tuple[Known, np.ndarray | None]]:
+    """What is known of each image, in order, with what ``compute`` says of its pixels ``[S, S, 3]``, None without.
+
+    ``compute``: float32 ``[n, S, S, 3]``, n ≤ ``batch_size``, to one row for each.
+    """
+    waiting: list[tuple[Known, np.ndarray | None]] = []
+    count = 0
+
+    def answered() -> Iterator[tuple[Known, np.ndarray | None]]:
+        squares = [square for _, square in waiting if square is not None]
+        rows = iter(compute(np.stack(squares)) if squares else ())
+        return ((known, None if square is None else next(rows)) for known, square in waiting)
+
+    for known, square in decoded:
+        waiting.append((known, square))
+        count += square is not None
+        if count == batch_size:
+            yield from answered()
+            waiting, count = [], 0
+    yield from answered()
+
+
+def fitted_pixels(data: bytes, size_px: int, fit: str) -> np.ndarray:
     """Decode the bytes of one image with Pillow and fit them: float32 ``[size_px, size_px, 3]`` in 0..255.
 
     Raises: ImageError when the bytes cannot be decoded.
     """
-    from tlkeras.images import graph
-
-    return graph.fit_to_square(decode(data, limits).pixels, size_px, fit).numpy()
+    return fit_to_square(decode(data).pixels, size_px, fit)
 
 
 def fitted_image(image: Any, size_px: int, fit: str) -> np.ndarray:
@@ -135,10 +128,8 @@ def fitted_image(image: Any, size_px: int, fit: str) -> np.ndarray:
 
     Raises: ImageError when it cannot be decoded; ConfigError for an array of another shape or range.
     """
-    from tlkeras.images import graph
-
     if isinstance(image, str | Path):
         return fitted_pixels(read_bytes(image), size_px, fit)
     if isinstance(image, bytes | bytearray | memoryview):
         return fitted_pixels(bytes(image), size_px, fit)
-    return graph.fit_to_square(as_pixels(image), size_px, fit).numpy()
+    return fit_to_square(as_pixels(image), size_px, fit)

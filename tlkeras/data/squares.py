@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.data.pipeline import pixel_batches
 from tlkeras.data.verdicts import Verdict
 from tlkeras.progress import Advance
 from tlkeras.storage import cache_root, disk_errors
@@ -37,12 +37,11 @@ def squares(
         with tempfile.TemporaryFile(dir=folder) as file:
             _allocate(file.fileno(), len(verdicts) * side_px * side_px * 3)
             pixels = np.memmap(file, np.uint8, "r+", shape=shape)
-    files = [ImageFile(v.path, v.orientation, in_graph=not v.unserved) for v in verdicts]
     done = 0
-    for indices, fitted in pixel_batches(files, side_px, fit):
+    for indices, fitted in pixel_batches([verdict.path for verdict in verdicts], side_px, fit):
         pixels[indices] = np.rint(fitted.clip(0, 255)).astype(np.uint8)
         done += len(indices)
-        progress(done, len(files))
+        progress(done, len(verdicts))
     return pixels
 
 

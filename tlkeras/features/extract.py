@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.data.pipeline import ImageFile, pixel_batches
+from tlkeras.data.pipeline import BATCH_SIZE, pixel_batches
 from tlkeras.engines import Runner
 from tlkeras.errors import ImageError
 from tlkeras.features.store import FeatureStore
 from tlkeras.progress import Advance
 
-BATCH_SIZE = 32
 # What an interruption can cost, and how many vectors wait in memory: 2.6 MB for 1,280 features.
 SHARD_ROWS = 512
 
@@ -38,7 +37,7 @@ class Extraction:
 
 
 def extract(
-    files: Sequence[ImageFile],
+    paths: Sequence[str],
     keys: Sequence[str],
     stores: Sequence[FeatureStore],
     network: Callable[[], Any],
@@ -68,7 +67,7 @@ def extract(
     done = 0
     try:
         batches = pixel_batches(
-            [files[i] for i in missing],
+            [paths[i] for i in missing],
             space.size_px,
             space.fit,
             batch_size=batch_size,

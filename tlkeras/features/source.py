@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.data.pipeline import ImageFile
 from tlkeras.data.verdicts import Verdict
 from tlkeras.engines import averaged, prepare
 from tlkeras.errors import DataError
@@ -81,15 +80,15 @@ class FeatureSource:
 
         Raises: DataError when a file that was good a moment ago cannot be decoded any more; StorageError.
         """
-        files = [ImageFile(v.path, v.orientation, in_graph=not v.unserved) for v in verdicts]
+        paths = [v.path for v in verdicts]
         keys = [v.sha256 for v in verdicts]
         stores = [FeatureStore(space) for space in self.spaces]
         with reporter.step("features") as progress:
-            extraction = extract(files, keys, stores, lambda: self.network, engine=self.engine, progress=progress)
+            extraction = extract(paths, keys, stores, lambda: self.network, engine=self.engine, progress=progress)
         if extraction.failed:
             index, error = extraction.failed[0]
             raise DataError(
-                f"{len(extraction.failed)} of {len(files)} files changed after the audit, first '{files[index].path}'",
+                f"{len(extraction.failed)} of {len(paths)} files changed after the audit, first '{paths[index]}'",
                 received=error.rule,
                 next_step="Start again; what was computed is kept.",
             )

@@ -19,6 +19,7 @@ from tlkeras import backbones
 from tlkeras.data.audit import first_verdict
 from tlkeras.data.containers import missing_bytes, parquet_rows, tfrecord_rows
 from tlkeras.data.dataset import split_named
+from tlkeras.data.pipeline import BATCH_SIZE, BATCHES_AHEAD, in_batches, in_order
 from tlkeras.data.remote import is_remote, read_image
 from tlkeras.data.verdicts import Content, content_of
 from tlkeras.data.work import Work
@@ -26,7 +27,8 @@ from tlkeras.engines import Runner, adopt
 from tlkeras.errors import ImageError, WeightsError
 from tlkeras.features.shards import Rows, Shard, write_shard
 from tlkeras.images.decode import decode
-from tlkeras.predictor import BATCH_SIZE, BATCHES_AHEAD, Predictor, in_batches, in_order
+from tlkeras.images.resize import fit_to_square
+from tlkeras.predictor import Predictor
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
 
@@ -90,10 +92,6 @@ class Worker:
     """
 
     def __init__(self, job: Job, weights: list[np.ndarray], converted: bytes | None = None) -> None:
-        import tensorflow as tf
-
-        from tlkeras.images.graph import fit_to_square
-
         self.job = job
         space = job.space
         if converted is not None:
@@ -118,10 +116,6 @@ class Worker:
             predictor = Predictor(TrainedClassifier(job.classifier, self.network), **options)
             self._runner = predictor.features
             self._compute, self._size = predictor.of_pixels, len(job.classifier.class_names)
-        size, fit = int(space["size_px"]), str(space["fit"])
-        self._fit = tf.function(
-            lambda pixels: fit_to_square(pixels, size, fit), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)]
-        )
 
     @property
     def engine(self) -> str:
@@ -151,7 +145,7 @@ class Worker:
             key = hashlib.sha256(data).hexdigest()
             image = decode(data)
             content = content_of(image)
-            square = self._fit(image.pixels).numpy()
+            square = fit_to_square(image.pixels, self.job.space["size_px"], self.job.space["fit"])
         except ImageError as error:
             content = Content(reason=error.reason, detail=str(error))
         verdict = first_verdict(path, label, split, key, content)

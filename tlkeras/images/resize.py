@@ -18,12 +18,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tlkeras.errors import ConfigError, unknown
 
 FITS = ("crop", "stretch", "pad")
 # Middle grey: about zero after every backbone's preprocessing, as the padding inside a network is.
 PAD_VALUE_255 = 128.0
+_RULE = Image.Resampling.BILINEAR
+# Rows of so many pixels at a time become 32-bit numbers: a large picture is never held in them.
+_BLOCK_PIXELS = 2**20
 # Orientation (EXIF 2.3, tag 0x0112) -> (swap rows and columns, then flip top-bottom, then flip left-right).
 STEPS: dict[int, tuple[bool, bool, bool]] = {
     1: (False, False, False),
@@ -62,34 +66,38 @@ def axis(n: Any, shorter: Any, longer: Any, size_px: int, fit: str, maximum: Cal
     return n * 0, n, (size_px - count) // 2, count
 
 
-def axis_weights(n: int, other: int, size_px: int, fit: str) -> np.ndarray:
-    """The resize matrix of one axis: float32 ``[size_px, n]``, rows summing to 1, or to 0 where padded."""
-    lo, hi, first, count = axis(n, min(n, other), max(n, other), size_px, fit)
-    scale = (hi - lo) / count
-    out = np.arange(size_px)
-    centre = lo + (out - first + 0.5) * scale
-    distance = np.abs(np.arange(n)[None, :] + 0.5 - centre[:, None])
-    weights = np.maximum(0.0, 1.0 - distance / max(scale, 1.0))
-    weights[(out < first) | (out >= first + count)] = 0.0
-    total = weights.sum(axis=1, keepdims=True)
-    return (weights / np.where(total > 0, total, 1.0)).astype(np.float32)
-
-
 def fit_to_square(pixels: np.ndarray, size_px: int, fit: str) -> np.ndarray:
-    """Fit one image to a square by the rule above, without TensorFlow.
+    """Fit one image to a square by the rule above, by Pillow's own resize of single precision.
 
     ``pixels``: uint8 or float ``[H, W, 3]`` in 0..255. Returns float32 ``[size_px, size_px, 3]`` in 0..255.
+    Pillow leaves the interpreter to other threads meanwhile, and a large photo is widened some rows at a time.
+
     Raises: ConfigError for an unknown fit or size.
     """
     check_fit(fit, size_px)
     height, width = pixels.shape[:2]
-    rows = axis_weights(height, width, size_px, fit)
-    columns = axis_weights(width, height, size_px, fit)
-    lines = np.tensordot(rows, pixels.astype(np.float32), axes=(1, 0))
-    square = np.tensordot(lines, columns, axes=(1, 1)).transpose(0, 2, 1)
-    outside = 1.0 - rows.sum(axis=1)[:, None] * columns.sum(axis=1)[None, :]
-    # Rows sum to 1 only up to rounding; anything that is not clearly outside lies inside.
-    return np.ascontiguousarray(square + np.float32(PAD_VALUE_255) * (outside > 0.5)[..., None])
+    shorter, longer = min(height, width), max(height, width)
+    top, bottom, first_row, rows = axis(height, shorter, longer, size_px, fit)
+    left, right, first_column, columns = axis(width, shorter, longer, size_px, fit)
+    at_a_time = max(1, _BLOCK_PIXELS // width)
+    bands, box = _bands(pixels) if height <= at_a_time else None, (left, top, right, bottom)
+    if bands is None:
+        bands, box = [Image.new("F", (columns, height)) for _ in range(3)], (0, top, columns, bottom)
+        for start in range(0, height, at_a_time):
+            for band, wide in zip(bands, _bands(pixels[start : start + at_a_time]), strict=True):
+                band.paste(wide.resize((columns, wide.height), _RULE, box=(left, 0, right, wide.height)), (0, start))
+    square = np.full((size_px, size_px, 3), PAD_VALUE_255, np.float32)
+    inside = square[first_row : first_row + rows, first_column : first_column + columns]
+    for channel, band in enumerate(bands):
+        inside[..., channel] = np.asarray(band.resize((columns, rows), _RULE, box=box))
+    return square
+
+
+def _bands(pixels: np.ndarray) -> list[Image.Image]:
+    """The three colours as Pillow images of 32-bit numbers."""
+    if pixels.dtype == np.uint8:
+        return [band.convert("F") for band in Image.fromarray(pixels).split()]
+    return [Image.fromarray(np.ascontiguousarray(pixels[..., channel], np.float32)) for channel in range(3)]
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
