@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tlkeras.data.remote import access_errors, file_system, join, read_file
+from tlkeras.data.remote import join, open_file, read_file
 from tlkeras.errors import DataError, ImageError
+from tlkeras.images.decode import Limits
 from tlkeras.json_csv import parse_json
 
 # What lists call their columns, in lower case with single underscores; the first that is there is taken.
@@ -27,6 +28,9 @@ COLUMNS = {
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "content", "jpeg", "jpg", "png", "data", "image/encoded")
 _LABEL_KEYS = ("label", "image/class/label", "image/class/text", "class", "fine_label")
 _BATCH_ROWS = 64
+# Bytes of a text in a cell, a path of 4,096 escaped bytes at most; an image with its label in a TFRecord.
+_MOST_TEXT = 32 * 1024
+_MOST_RECORD = Limits().max_bytes + 2**20
 
 Row = tuple[str, str, str, bytes]  # name for people, class, split, the bytes of the image
 
@@ -49,20 +53,18 @@ class Pieces:
 
 
 @contextlib.contextmanager
-def open_parquet(name: str) -> Iterator[Any]:
-    """A ``pyarrow.parquet.ParquetFile`` anywhere.
+def open_parquet(name: str, texts: Sequence[str] = ()) -> Iterator[Any]:
+    """A ``pyarrow.parquet.ParquetFile`` anywhere; ``texts``: columns to be read for ``cells``.
 
     Raises: DataError when it is none; StorageError when the file system refuses.
     """
     import pyarrow
     import pyarrow.parquet
 
-    system, path = file_system(name)
     with contextlib.ExitStack() as stack:
         try:
-            with access_errors(name):
-                file = stack.enter_context(system.open(path, "rb"))
-            parquet = pyarrow.parquet.ParquetFile(file)
+            file = stack.enter_context(open_file(name))
+            parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=list(texts), page_checksum_verification=True)
         except FileNotFoundError:
             raise DataError("there is no such file", received=f"'{name}'") from None
         except pyarrow.ArrowInvalid as error:
@@ -135,15 +137,38 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...]:
         return ()
 
 
+def cells(column: Any) -> list[Any]:
+    """The values of a column; of text, opened as one of ``texts``, so that what comes again and again is held once.
+
+    Raises: ValueError for a text longer than any path.
+    """
+    import pyarrow
+    import pyarrow.compute
+
+    for part in getattr(column, "chunks", [column]):
+        if pyarrow.types.is_dictionary(part.type):
+            longest = pyarrow.compute.max(pyarrow.compute.binary_length(part.dictionary)).as_py() or 0
+            if longest > _MOST_TEXT:
+                raise ValueError(f"a text of {longest:,} bytes")
+    return list(column.to_pylist())
+
+
 def parquet_rows(
     name: str, columns: tuple[str, str, str], class_names: tuple[str, ...], groups: range | None = None
 ) -> Iterator[tuple[Any, str, str]]:
-    """Rows of (image: bytes or path, class, split); only some rows are in memory at once."""
-    with open_parquet(name) as file:
-        wanted = [column for column in columns if column]
-        options = {} if groups is None else {"row_groups": list(groups)}
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, **options):
-            values = {column: batch.column(column).to_pylist() for column in wanted}
+    """Rows of (image: bytes or path, class, split); only some rows are in memory at once.
+
+    ``groups``: row groups of images' bytes; None for all rows of a list of paths.
+    """
+    wanted = [column for column in columns if column]
+    # A file of 10 KB can hold one image of 300 MB a thousand times: of those there is one in memory.
+    rows = {"batch_size": _BATCH_ROWS} if groups is None else {"batch_size": 1, "row_groups": list(groups)}
+    with open_parquet(name, wanted if groups is None else ()) as file:
+        for batch in file.iter_batches(columns=wanted, **rows):
+            try:
+                values = {column: cells(batch.column(column)) for column in wanted}
+            except ValueError as error:
+                raise DataError("a cell holds a path or a class", received=f"{error} in '{name}'") from None
             for row in range(batch.num_rows):
                 image = values[columns[0]][row]
                 image = image.get("bytes") if isinstance(image, dict) else image
@@ -206,11 +231,13 @@ def tfrecord_rows(name: str, split: str, class_names: tuple[str, ...]) -> Iterat
 
 
 def _records(name: str) -> Iterator[bytes]:
-    system, path = file_system(name)
     try:
-        with access_errors(name), system.open(path, "rb") as file:
+        with open_file(name) as file:
             while head := file.read(12):
                 (length,) = struct.unpack("<Q", head[:8]) if len(head) == 12 else (0,)
+                if length > _MOST_RECORD:
+                    raise DataError(f"a record has at most {_MOST_RECORD:,} bytes", received=f"{length:,} in '{name}'",
+                                    next_step="If it should not, the file is damaged: copy it again.")  # fmt: skip
                 body = file.read(length + 4) if len(head) == 12 else b""
                 if len(body) != length + 4 or len(head) != 12:
                     raise DataError("the TFRecord file is cut off", received=f"'{name}'", next_step="Copy it again.")

@@ -120,10 +120,30 @@ def read_image(name: str, limits: Limits = Limits()) -> bytes:
 def read_file(name: str) -> bytes:
     """All bytes of a file.
 
-    Raises: FileNotFoundError; StorageError.
+    Raises: FileNotFoundError; DataError for what has no end; StorageError.
+    """
+
+    def read() -> bytes:
+        with open_file(name) as file:
+            return bytes(file.read())
+
+    return bytes(_patiently(name, read))
+
+
+@contextlib.contextmanager
+def open_file(name: str) -> Iterator[Any]:
+    """A file, opened for reading.
+
+    Raises: FileNotFoundError; DataError for a folder, a pipe or a device; StorageError.
     """
     system, path = file_system(name)
-    return bytes(_patiently(name, lambda: system.cat_file(path)))
+    with contextlib.ExitStack() as stack:
+        with access_errors(name):
+            # Nobody may ever write into the pipe that a stranger put there, and a device has no end.
+            if not is_remote(name) and Path(path).exists() and not Path(path).is_file():
+                raise DataError("this is no file, but a folder, a pipe or a device", received=f"'{name}'")
+            file = stack.enter_context(system.open(path, "rb"))
+        yield file
 
 
 def _patiently(name: str, work: Any) -> Any:

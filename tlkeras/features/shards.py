@@ -8,8 +8,10 @@ workers that compute the same shard write the same file, so nothing is there twi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.data.containers import open_parquet
-from tlkeras.data.remote import is_remote, join, names_in, read_file, write_whole
+from tlkeras.data.containers import cells, open_parquet
+from tlkeras.data.remote import is_remote, join, names_in, open_file, read_file, write_whole
+from tlkeras.engines import PRECISIONS
 from tlkeras.errors import ConfigError, DataError, TlkerasError
 from tlkeras.json_csv import parse_json
 
@@ -26,6 +29,8 @@ FORMAT_VERSION = 1
 TASK_FILE = "task.json"
 KINDS = ("features", "predictions")
 _TEXT_COLUMNS = ("key", "path", "label", "split", "status", "reason", "detail", "format", "dhash")
+_SIZES = ("width", "height")
+_PATTERNS = {"status": re.compile("good|repaired|suspicious|rejected"), "dhash": re.compile("(?:[0-9a-f]{64})?")}
 _META = b"tlkeras"
 
 
@@ -171,7 +176,11 @@ def is_result(folder: str) -> bool:
 
 
 _SHARD = {"name": str, "rows": int, "rejected": int}
-_MANIFEST = {"format": str, "format_version": int, "shards": [_SHARD], "space": dict}
+_NAME = re.compile(r"\w[\w.-]*")
+# As ``FeatureSpace`` has it, whose last two were not always written.
+_SPACE = {"backbone": str, "weights_sha256": str, "size_px": int, "fit": str, "feature_size": int}
+_SPACE_LATER = {"view": "plain", "precision": "fp32"}
+_MANIFEST = {"format": str, "format_version": int, "shards": [_SHARD], "space": _SPACE, "rows": int}
 
 
 def holds_features(data: str) -> bool:
@@ -189,11 +198,14 @@ class ShardSet:
         self.folder = folder if is_remote(folder) else str(folder)
         self.kind = kind
         try:
-            manifest = parse_json(read_file(join(folder, f"{kind}.json")), _MANIFEST, what=f"{kind}.json")
+            self.manifest = manifest = parse_json(
+                read_file(join(folder, f"{kind}.json")), _MANIFEST, what=f"{kind}.json"
+            )
             if manifest["format"] != f"tlkeras-{kind}" or manifest["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format {manifest['format']} {manifest['format_version']}")
             self.shards = tuple(Shard(**shard) for shard in manifest["shards"])
-            self.space: dict[str, Any] = manifest["space"]
+            self.space: dict[str, Any] = {**_SPACE_LATER, **manifest["space"]}
+            self._check()
         except FileNotFoundError:
             if TASK_FILE in names_in(folder):
                 raise DataError(f"the {kind} in '{folder}' are not finished",
@@ -201,7 +213,21 @@ class ShardSet:
             raise DataError(f"there are no {kind}", received=f"'{folder}'") from None
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"'{folder}' has a {kind}.json that cannot be used ({error})") from None
-        self.manifest = manifest
+
+    def _check(self) -> None:
+        names = {shard.name for shard in self.shards}
+        if odd := [name for name in names if not _NAME.fullmatch(name)]:
+            raise ValueError(f"a shard called {odd[0]!r}")
+        if len(names) != len(self.shards):
+            raise ValueError("the same shard twice")
+        if any(not 0 <= shard.rejected <= shard.rows for shard in self.shards):
+            raise ValueError("shards with more images rejected than there are")
+        if self.manifest["rows"] != len(self):
+            raise ValueError(f"{self.manifest['rows']:,} rows, its shards {len(self):,}")
+        if set(self.space) != {*_SPACE, *_SPACE_LATER}:
+            raise ValueError(f"a recipe of other things than {', '.join([*_SPACE, *_SPACE_LATER])}")
+        if self.space["precision"] not in PRECISIONS:
+            raise ValueError(f"precision {self.space['precision']!r}")
 
     def __len__(self) -> int:
         return sum(shard.rows for shard in self.shards)
@@ -219,16 +245,33 @@ class ShardSet:
 
     def table(self, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
         """Small columns of shard ``number``."""
-        table = self._table(self.shards[number], list(names))
-        return {name: table.column(name).to_pylist() for name in names}
+        shard = self.shards[number]
+        table = self._table(shard, list(names))
+        with _damaged(self._path(shard)):
+            for name in {*_TEXT_COLUMNS, *_SIZES} & set(names):
+                column, wanted = table.column(name), "string" if name in _TEXT_COLUMNS else "int32"
+                if column.null_count or str(getattr(column.type, "value_type", column.type)) != wanted:
+                    raise ValueError(f"{name} is not {wanted} everywhere")
+            found = {name: cells(table.column(name)) for name in names}
+            for name in _PATTERNS.keys() & found.keys():
+                if odd := next((value for value in set(found[name]) if not _PATTERNS[name].fullmatch(value)), None):
+                    raise ValueError(f"{name} {odd!r}")
+        return found
 
     def vectors(self, number: int) -> np.ndarray:
         """The answers of shard ``number``, float32 ``[rows, D]``, zero in rows of rejected images."""
+        import pyarrow
+
         column = "features" if self.kind == "features" else "probabilities"
-        values = self._table(self.shards[number], [column]).column(column).combine_chunks()
-        size = values.type.list_size
-        flat = values.values.to_numpy(zero_copy_only=False)[values.offset * size : (values.offset + len(values)) * size]
-        return np.asarray(flat, np.float32).reshape(len(values), size)
+        shard = self.shards[number]
+        table = self._table(shard, [column])
+        with _damaged(self._path(shard)):
+            values = table.column(column).combine_chunks()
+            size = self.space["feature_size"] if self.kind == "features" else getattr(values.type, "list_size", 0)
+            if values.type != pyarrow.list_(pyarrow.float32(), size):
+                raise ValueError(f"{values.type} where {size} numbers a row were promised")
+            flat = values.values.to_numpy(zero_copy_only=False)
+            return flat[values.offset * size : (values.offset + len(values)) * size].reshape(len(values), size)
 
     def batches(self, order: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """(first row of the shard, its vectors) for the shards in ``order``."""
@@ -236,27 +279,34 @@ class ShardSet:
         for number in order:
             yield int(starts[number]), self.vectors(number)
 
+    def _path(self, shard: Shard) -> str:
+        return join(self.folder, f"{shard.name}.parquet")
+
     def _table(self, shard: Shard, names: list[str]) -> Any:
         import pyarrow.parquet
 
-        from tlkeras.data.remote import access_errors, file_system
-
-        path = join(self.folder, f"{shard.name}.parquet")
-        system, inner = file_system(path)
-        try:
-            with access_errors(path):
-                opened = system.open(inner, "rb")
-            with opened as file:
-                table = pyarrow.parquet.read_table(file, columns=names, page_checksum_verification=True)
-            if table.num_rows != shard.rows:
+        path = self._path(shard)
+        with _damaged(path), open_file(path) as file:
+            texts = [name for name in names if name in _TEXT_COLUMNS]
+            parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=texts, page_checksum_verification=True)
+            if parquet.metadata.num_rows != shard.rows:
                 raise DataError("a shard has other rows than its list says", received=f"'{path}'")
-        except FileNotFoundError:
-            raise DataError("a shard is missing", received=f"'{path}'", next_step=_AGAIN) from None
-        except TlkerasError:
-            raise
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise DataError("a shard is damaged", received=f"'{path}' ({error})", next_step=_AGAIN) from None
-        return table
+            return parquet.read(columns=names)
+
+
+@contextlib.contextmanager
+def _damaged(path: str) -> Iterator[None]:
+    """Turn what is wrong with a shard's file into DataError."""
+    import pyarrow
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError("a shard is missing", received=f"'{path}'", next_step=_AGAIN) from None
+    except TlkerasError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        raise DataError("a shard is damaged", received=f"'{path}' ({error})", next_step=_AGAIN) from None
 
 
 _AGAIN = "Remove it, and give the command that made it again: only what is missing is computed."

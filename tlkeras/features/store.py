@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -318,7 +319,10 @@ def _mark(path: Path) -> list[int]:
 
 def _packed(keys: Sequence[str]) -> np.ndarray:
     """Hexadecimal hashes as bytes that can be sorted and searched; what is no SHA-256 is hashed."""
-    packed = [bytes.fromhex(key) if len(key) == 64 else hashlib.sha256(key.encode()).digest() for key in keys]
+    packed = [
+        bytes.fromhex(key) if re.fullmatch("[0-9a-f]{64}", key) else hashlib.sha256(key.encode()).digest()
+        for key in keys
+    ]
     return np.array(packed, _PLACE["key"])
 
 
