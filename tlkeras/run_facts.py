@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tlkeras.data.dataset import printable
-from tlkeras.errors import ClassifierError, FormatError
+from tlkeras.errors import ClassifierError, FormatError, TlkerasError
 from tlkeras.evaluation.metrics import Answers, Evaluation
 from tlkeras.json_csv import read_csv, read_json
 from tlkeras.trained import CONFIG_FILE, find
@@ -119,6 +120,26 @@ class RunFacts:
         )
 
 
+@contextlib.contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Within, what the files of a run lack or hold otherwise than tlkeras writes it is one line.
+
+    A run may come from a stranger. Its files have too many fields that depend on each other for a schema to hold them.
+
+    Raises: ClassifierError.
+    """
+    try:
+        yield
+    except TlkerasError:
+        raise
+    # Whatever a value of the wrong kind runs into: Python's exceptions of all kinds, a template's of its own.
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ClassifierError(
+            f"'{folder}' has files that hold something else than tlkeras writes ({words})", next_step="Train again."
+        ) from error
+
+
 def read_run(folder: str | Path) -> RunFacts:
     """Read a run directory, or what there is to say of a saved classifier.
 
@@ -127,9 +148,9 @@ def read_run(folder: str | Path) -> RunFacts:
     home, classifier = _home(folder)
     described = _json(classifier / CONFIG_FILE)
     run = _json(home / "run.json") or {}
-    if not isinstance(run.get("seconds", {}), dict):
+    if isinstance(run.get("seconds"), float):
         run["seconds"] = {"all": run["seconds"]}  # as 0.1 wrote it of runs on stored features
-    try:
+    with as_written(home):
         return RunFacts(
             folder=home,
             classifier={**(described or {}), "class_names": [str(name) for name in (described or {})["class_names"]]},
@@ -155,8 +176,6 @@ def read_run(folder: str | Path) -> RunFacts:
                 for row in _rows(home / ISSUES_FILE)
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ClassifierError(f"'{home}' has a file that lacks a field ({error})", next_step="Train again.") from None
 
 
 def trained_on(folder: str | Path) -> dict[str, str] | None:
@@ -168,11 +187,12 @@ def trained_on(folder: str | Path) -> dict[str, str] | None:
     """
     home, _ = _home(folder)
     rows = _rows(home / "splits.csv")
-    if rows and "sha256" not in rows[0]:
-        audit = _json(home / "audit.json") or {}
-        content = {image["path"]: image["sha256"] for image in audit.get("images", [])}
-        rows = [{**row, "sha256": content.get(printable(row["path"]), "")} for row in rows]
-    known = {row["sha256"]: row["split"] for row in rows if row["sha256"]}
+    with as_written(home):
+        if rows and "sha256" not in rows[0]:
+            audit = _json(home / "audit.json") or {}
+            content = {image["path"]: image["sha256"] for image in audit.get("images", [])}
+            rows = [{**row, "sha256": content.get(printable(row["path"]), "")} for row in rows]
+        known = {row["sha256"]: row["split"] for row in rows if row["sha256"]}
     return {content: split for content, split in known.items() if split in ("train", "validation")} or None
 
 

@@ -17,7 +17,7 @@ from tlkeras.data.dataset import plural, printable
 from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import percent
 from tlkeras.export.formats import Format, Place
-from tlkeras.run_facts import RunFacts
+from tlkeras.run_facts import RunFacts, as_written
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -30,6 +30,11 @@ def model_card(
     ``name``: of the model, by default the run's. ``parity``: the check of an export, as ``Parity.to_json`` gives it.
     ``formats``: those of the export.
     """
+    with as_written(facts.folder):
+        return _rendered(facts, name or facts.folder.resolve().name, parity, formats)
+
+
+def _rendered(facts: RunFacts, name: str, parity: dict[str, Any] | None, formats: Sequence[Format]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -38,7 +43,6 @@ def model_card(
     # Every JSON string is a YAML string, whatever is in it.
     environment.filters |= {"yaml": lambda text: json.dumps(printable(text)), "text": _text, "code": _code}
     environment.filters |= {"percent": percent, "repr": repr}
-    name = name or facts.folder.resolve().name
     config, metrics = facts.classifier, facts.metrics
     tags = ["image-classification", "transfer-learning", "keras", "tensorflow", "tlkeras", config["backbone"]]
     counts = facts.run.get("images") or {}

@@ -15,7 +15,7 @@ from tlkeras.evaluation.metrics import percent
 from tlkeras.progress import Reporter, Silent
 from tlkeras.report import curves, headline, insight, pictures, usage
 from tlkeras.report.section import Section, Thumbnails, file_name
-from tlkeras.run_facts import RunFacts
+from tlkeras.run_facts import RunFacts, as_written
 from tlkeras.storage import cache_root, write_bytes
 from tlkeras.trained import versions
 
@@ -50,6 +50,11 @@ def render(facts: RunFacts, *, export: Path | None = None) -> bytes:
             f"'{facts.folder}' was not measured, so there is nothing to report",
             next_step="Name labelled data: tlkeras report RUN DATA.",
         )
+    with as_written(facts.folder):
+        return _rendered(facts, export)
+
+
+def _rendered(facts: RunFacts, export: Path | None) -> bytes:
     thumbnails = Thumbnails()
     sections = _sections(facts, thumbnails, export)
     unseen = thumbnails.load()
