@@ -1,8 +1,13 @@
 """The audit: a table of strange files with the verdict that each deserves, copies, leaks, and the cache."""
 
 import json
+import os
 import shutil
 import sqlite3
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from PIL import Image
 from tests.pictures import encode, photo
 from tests.zoo import contents, make_zoo
 from tlkeras.data import audit as audit_module
+from tlkeras.data import verdicts
 from tlkeras.data.audit import audit, require_clean
 from tlkeras.data.open import open_dataset
 from tlkeras.data.splits import split
@@ -155,7 +161,58 @@ def test_a_class_or_split_without_usable_images_is_told(tmp_path):
         _ = audit(open_dataset(tmp_path)).kept
 
 
-def test_a_second_audit_only_reads(zoo, monkeypatch):
+def test_a_second_audit_opens_only_what_has_changed(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(Image.fromarray(rng.integers(0, 255, (6, 6, 3), np.uint8)), "PNG"))
+    dataset = open_dataset(tmp_path / "photos")
+    opened = opens_in(tmp_path / "photos")
+
+    def read_by(dataset=dataset, **how):
+        opened.clear()
+        checked = audit(dataset, **how)
+        return checked, sorted({Path(path).name for path in opened})
+
+    few = dataset.subset(np.arange(2000) < 30)
+    monkeypatch.setattr(verdicts, "TICK_NS", 10**18)
+    audit(few)
+    # Whatever was written within the clock's last tick may be written again, unseen.
+    assert len(read_by(few)[1]) == 30
+    monkeypatch.setattr(verdicts, "TICK_NS", 0)
+    first = audit(dataset)
+    again, read = read_by()
+    assert (again.verdicts, read) == (first.verdicts, [])
+    assert len(read_by(few, full=True)[1]) == 30
+
+    changed, touched, swapped = (Path(path) for path in dataset.paths[5:8])
+    before = changed.stat()
+    changed.write_bytes(changed.read_bytes()[::-1])
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and time of its content
+    touched.touch()
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "other").rename(swapped)
+    after, read = read_by()
+    assert read == sorted(path.name for path in (changed, touched, swapped))
+    assert [v.reason for v in after.verdicts[5:8]] == ["not_an_image", first.verdicts[6].reason, "not_an_image"]
+    monkeypatch.setattr(verdicts, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 10**18))  # a clock put back
+    assert len(read_by(few)[1]) == 30
+
+
+def opens_in(folder):
+    """The list in which every file of a folder that is opened from now on will stand."""
+    opened = []
+
+    def hook(event, arguments):
+        if event == "open" and str(arguments[0]).startswith(f"{folder}/"):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)  # for the rest of the process: hooks cannot be taken away
+    return opened
+
+
+def test_a_file_of_which_the_content_is_known_is_not_examined_again(zoo, monkeypatch):
     first = audit(open_dataset(zoo[0]))
     calls = []
     monkeypatch.setattr(audit_module, "examine", lambda *_: calls.append(1))

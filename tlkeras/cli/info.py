@@ -20,6 +20,7 @@ def audit(
     data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name, or demo.")],
     out: Annotated[Path | None, typer.Option(help="Also write the verdict on every file here, as JSON.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 2 when a photo is rejected.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Read files again that have not changed since.")] = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Look at every file: which are good, repaired, suspicious or rejected, and why."""
@@ -31,7 +32,7 @@ def audit(
     dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig))
     line.terminal.say_all(dataset.report())
     with line.terminal.step("audit") as progress:
-        checked = check(dataset, progress=progress)
+        checked = check(dataset, full=full, progress=progress)
     if out is not None:
         write_json(out, checked.to_json())
     line.answer(checked.to_json(), checked.tables(), checked.summary())

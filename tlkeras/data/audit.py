@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
 from tlkeras.data.dataset import SPLITS, LabelledImages, found_json, plural
 from tlkeras.data.duplicates import settle_copies
+from tlkeras.data.pipeline import in_order, reading_threads
 from tlkeras.data.tree import IMAGE_ENDINGS
-from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine
+from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine, mark_of
 from tlkeras.errors import DataError, ImageError, printable
 from tlkeras.images.decode import Limits, read_bytes
-from tlkeras.machine import usable_cpus
 
 SHOWN_ROWS = 30
 
@@ -144,19 +142,21 @@ def audit(
     *,
     limits: Limits = Limits(),
     workers: int | None = None,
+    full: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Give every file of a data set its verdict.
 
     ``workers``: threads, by default twice the cores, at most 16. ``progress(done, total)`` is called in this thread.
-    What was found in the bytes of a file is cached by their SHA-256, so a second audit only reads and hashes. An
-    interruption keeps the cache. Raises nothing for any content of any file.
+    What was found in the bytes of a file is cached by their SHA-256, and that by the file's inode, size and times: a
+    second audit reads only what has changed since, or with ``full`` every file. An interruption keeps the cache. Raises
+    nothing for any content of any file.
 
     Of several files with the same bytes the first stays, the others are rejected (``duplicate``); if their labels
     differ all are (``conflict``). When splits were given, a copy or near copy of a test image in train or
     validation, and of a validation image in train, is rejected (``leak``).
     """
-    looks = _look_at_all(dataset.paths, limits, workers or min(16, 2 * usable_cpus()), progress)
+    looks = _look_at_all(dataset.paths, limits, workers, full, progress)
     verdicts = [
         first_verdict(path, dataset.class_names[label], str(split), sha256, content)
         for path, label, split, (sha256, content) in zip(
@@ -186,43 +186,49 @@ def _words(reason: str) -> str:
 
 
 def _look_at_all(
-    paths: tuple[str, ...], limits: Limits, workers: int, progress: Callable[[int, int], None] | None
+    paths: tuple[str, ...],
+    limits: Limits,
+    workers: int | None,
+    full: bool,
+    progress: Callable[[int, int], None] | None,
 ) -> list[tuple[str, Content]]:
     cache = ContentCache(limits)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
-    waiting: deque[Future[tuple[str, Content]]] = deque()
-    results: list[tuple[str, Content]] = []
-    todo: Iterator[str] = iter(paths)
+    marks = [] if full else [mark_of(path) for path in paths]
+    known = cache.known(marks)
+    results: list[tuple[str, Content] | None] = [known.get(mark) for mark in marks] or [None] * len(paths)
+    new = [number for number, result in enumerate(results) if result is None]
+    if progress is not None and known:
+        progress(len(paths) - len(new), len(paths))
+
+    def look(number: int) -> tuple[str, Content]:
+        return _look(paths[number], limits, cache)
+
     try:
-        # A short queue: an interruption need not wait for it, and no more than `workers` files are in memory.
-        waiting.extend(pool.submit(_look, path, limits, cache) for path in itertools.islice(todo, 4 * workers))
-        while waiting:
-            results.append(waiting.popleft().result())
-            waiting.extend(pool.submit(_look, path, limits, cache) for path in itertools.islice(todo, 1))
+        # A short queue: an interruption need not wait for it, and no more than `threads` files are in memory.
+        threads = workers or reading_threads()
+        for done, result in enumerate(in_order(look, new, ahead=4 * threads, threads=threads)):
+            results[new[done]] = result
             if progress is not None:
-                progress(len(results), len(paths))
+                progress(len(paths) - len(new) + done + 1, len(paths))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         cache.flush()
-    return results
+    return [result for result in results if result is not None]
 
 
 def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]:
     """The SHA-256 of a file (empty when it could not be read) and what its content is."""
+    mark = mark_of(path)  # before it is read: what is written meanwhile has another one
     try:
-        # Opening a named pipe would wait for ever.
-        if Path(path).exists() and not Path(path).is_file():
-            raise ImageError("unreadable", "this is no regular file")
         data = read_bytes(path, limits)
     except ImageError as error:
         return "", Content(reason=error.reason, detail=str(error))
-    except (OSError, ValueError) as error:
-        return "", Content(reason="unreadable", detail=f"the file cannot be read ({error})")
     sha256 = hashlib.sha256(data).hexdigest()
     content = cache.get(sha256)
     if content is None:
         content = examine(data, limits)
         cache.put(sha256, content)
+    if mark:
+        cache.saw(mark, sha256)
     return sha256, content
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
+import stat
 import threading
+import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ SMALL_PX = 32
 HASH_SIDE = 16
 UNIFORM_STD_255 = 2.0
 EXTREME_ASPECT = 8.0
+# The coarsest clock of a file system (FAT's).
+TICK_NS = 2 * 10**9
 # Microscopes and scanners write 10 or 12 bits into samples of 16, whose upper 8 are all that is seen.
 DARK_BITS = 12
 
@@ -138,8 +144,26 @@ def hashes_of(contents: list[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(contents)), np.uint8).reshape(-1, 32)
 
 
+def mark_of(path: str) -> str:
+    """What changes when a regular file is written again: device, inode, size, and when it was changed.
+
+    Empty where nothing is there, and where the file changed so lately that it could change again within the same tick
+    of its file system's clock, unseen (git calls such entries racy); so it is when the clock was put back.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 (thousands at a time)
+    except (OSError, ValueError):
+        return ""
+    changed = max(found.st_mtime_ns, found.st_ctime_ns)
+    if not stat.S_ISREG(found.st_mode) or changed + TICK_NS > time.time_ns():
+        return ""
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
 class ContentCache:
     """Content by sha256, kept in ``verdicts.sqlite`` of the cache folder; for threads and for many processes.
+
+    The sha256 of a file that was read is kept by its ``mark_of`` too: one that still has it need not be read.
 
     A cache never stops the work: one that is damaged is thrown away, one that cannot be written is not used, both
     with a warning. ``put`` is seen by others after ``flush``.
@@ -150,6 +174,7 @@ class ContentCache:
         self._recipe = f"{RECIPE} pillow {PIL.__version__} {limits.max_bytes} {limits.max_pixels}"
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, str, str]] = []
+        self._seen: list[tuple[str, str]] = []
         self._database: sqlite3.Connection | None = None
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,12 +190,24 @@ class ContentCache:
                 return None
             return self._guard(lambda: self._read(sha256))
 
+    def known(self, marks: Sequence[str]) -> dict[str, tuple[str, Content]]:
+        """The sha256 and content of files by their marks, of all that have been seen, by one query."""
+        with self._lock:
+            if self._database is None or not any(marks):
+                return {}
+            return self._guard(lambda: self._read_known(marks)) or {}
+
     def put(self, sha256: str, content: Content) -> None:
         """Remember; written in short transactions of some hundred."""
         with self._lock:
             self._waiting.append((sha256, self._recipe, json.dumps(dataclasses.asdict(content))))
             if len(self._waiting) >= 256:
                 self._guard(self._write)
+
+    def saw(self, mark: str, sha256: str) -> None:
+        """Remember which content the file with this mark has."""
+        with self._lock:
+            self._seen.append((mark, sha256))
 
     def flush(self) -> None:
         """Write what is still waiting and close."""
@@ -186,6 +223,7 @@ class ContentCache:
         self._database.execute(
             "CREATE TABLE IF NOT EXISTS contents (sha256 TEXT, recipe TEXT, content TEXT, PRIMARY KEY (sha256, recipe))"
         )
+        self._database.execute("CREATE TABLE IF NOT EXISTS files (mark TEXT PRIMARY KEY, sha256 TEXT) WITHOUT ROWID")
 
     def _read(self, sha256: str) -> Content | None:
         assert self._database is not None
@@ -193,22 +231,25 @@ class ContentCache:
             "SELECT content FROM contents WHERE sha256 = ? AND recipe = ?", (sha256, self._recipe)
         )
         row = rows.fetchone()
-        if row is None:
-            return None
-        try:
-            fields = parse_json(row[0], what="a verdict")
-            fields["repairs"] = tuple(fields["repairs"])
-            fields["doubts"] = tuple((reason, detail) for reason, detail in fields["doubts"])
-            return Content(**fields)
-        except (ValueError, TypeError, KeyError):
-            # Written by something else; it is examined and written again.
-            return None
+        return _content(row[0]) if row is not None else None
+
+    def _read_known(self, marks: Sequence[str]) -> dict[str, tuple[str, Content]]:
+        assert self._database is not None
+        rows = self._database.execute(
+            "SELECT mark, sha256, content FROM json_each(?) AS asked JOIN files ON mark = asked.value"
+            " JOIN contents USING (sha256) WHERE recipe = ?",
+            (json.dumps([mark for mark in marks if mark]), self._recipe),
+        )
+        read = ((mark, sha256, _content(text)) for mark, sha256, text in rows)
+        return {mark: (sha256, content) for mark, sha256, content in read if content is not None}
 
     def _write(self) -> None:
-        if self._database is not None and self._waiting:
+        if self._database is not None and (self._waiting or self._seen):
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", self._waiting)
+                self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", self._seen)
         self._waiting.clear()
+        self._seen.clear()
 
     def _guard(self, work: Any) -> Any:
         """Run ``work``; a damaged file is replaced by a new one, any other trouble ends the use of the cache."""
@@ -229,6 +270,17 @@ class ContentCache:
             except sqlite3.Error as second:
                 _warn(f"the cache of verdicts '{self._path}' is not used ({second})")
                 self._database = None
+        return None
+
+
+def _content(text: str) -> Content | None:
+    """What a row says; None where something else has written it: the file is examined and the row written again."""
+    try:
+        fields = parse_json(text, what="a verdict")
+        fields["repairs"] = tuple(fields["repairs"])
+        fields["doubts"] = tuple((reason, detail) for reason, detail in fields["doubts"])
+        return Content(**fields)
+    except (ValueError, TypeError, KeyError):
         return None
 
 
