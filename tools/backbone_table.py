@@ -103,19 +103,25 @@ def asked_for(backbone: Backbone, *, top: bool) -> WeightsFile:
 
 
 def published() -> list[Backbone]:
-    """The backbones whose weights Keras would download; the others come with the package."""
-    return [backbone for backbone in BACKBONES.values() if not backbone.embedded]
+    """The backbones whose weights Keras would download; those of the others come with packages."""
+    return [backbone for backbone in BACKBONES.values() if backbone.weights.url]
 
 
 def listed(pins: dict[str, str]) -> dict[str, dict[str, dict[str, str | None]]]:
     """The content of the data file, as the installed Keras would have it; ``pins``: new hashes over tensors."""
-    rows = {}
-    for backbone in published():
+    rows: dict[str, dict[str, dict[str, str | None]]] = {}
+    for backbone in BACKBONES.values():
+        if backbone.embedded:
+            continue
+        if backbone.weights.package:  # Keras knows nothing of it: the row stays
+            rows[backbone.name] = {"weights": dataclasses.asdict(backbone.weights)}
+            continue
         rows[backbone.name] = files = {}
         for field, top in (("weights", False), ("weights_top", True)):
             kept = getattr(backbone, field).tensors
             file = dataclasses.replace(asked_for(backbone, top=top), tensors=pins.get(backbone.name, kept))
             files[field] = dataclasses.asdict(file)
+            del files[field]["package"]
             if file.tensors is None or file.hash is not None:
                 del files[field]["tensors"]
     return rows

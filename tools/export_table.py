@@ -35,7 +35,7 @@ from tlkeras.storage import size_of, write_bytes, write_json
 BACKBONES = (
     *("vgg16", "resnet50", "resnet50_v2", "mobilenet", "mobilenet_v2", "mobilenet_v3_large", "densenet121"),
     *("inception_v3", "inception_resnet_v2", "xception", "nasnet_mobile", "efficientnet_b0", "efficientnet_v2_b0"),
-    "convnext_tiny",
+    *("efficientnet_lite0", "convnext_tiny"),
 )
 RUNTIMES = ("C++ loader", "ONNX Runtime", "OpenVINO")
 CLASSES = tuple(f"class {number}" for number in range(10))

