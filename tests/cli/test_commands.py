@@ -140,6 +140,19 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
     assert {"vgg16", "resnet50", "mobilenet_v2"} <= {row["name"] for row in read_json(capfd)["backbones"]}
 
 
+# Where a name that no system takes is the first thing that the command looks at.
+LONG_NAMES = [
+    ("train", [], []),
+    ("predict", [], ["PHOTOS"]),
+    ("evaluate", [], ["PHOTOS"]),
+    ("evaluate", ["RUN"], []),
+    ("report", [], []),
+    ("audit", [], []),
+    ("compare", [], []),
+    ("attack", [], ["PHOTOS"]),
+]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -176,6 +189,7 @@ def test_cache_and_backbones(network, photo_folder, tmp_path, capfd):
         (["report", "RUN", "--engine", "tensorflow"], "--engine has no effect without DATA"),
         (["predict", "RUN", "x.jpg", "--top", "0"], "--top"),
         (["train", "ONE_CLASS"], "at least two classes"),
+        *(([command, *more, "a" * 300, *rest], "name too long; received 'aaa") for command, more, rest in LONG_NAMES),
         (["train", "PHOTOS", "--memory-gb", "0"], "positive number"),
         (["train", "PHOTOS", "--head", "mlp", "--memory-gb", "0.0001"], "holds the features of 52 images in memory"),
     ],

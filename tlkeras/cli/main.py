@@ -55,6 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read our output has gone (`tlkeras backbones | head`); that is no error of ours.
         drop_output()
         return 0
+    except OSError as error:
+        # The system's own no, to a name that is too long for it, or a folder that nobody may look into.
+        name = str(error.filename or "")
+        shown = f"{name[:60]}…{name[-20:]}" if len(name) > 100 else name
+        return _fail(
+            f"{(error.strerror or str(error)).lower()}; received '{shown}'. Check the name and its permissions.", 2
+        )
     except typer.Exit as stop:
         return int(stop.exit_code)
     except Exception as error:
