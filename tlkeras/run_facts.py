@@ -210,7 +210,11 @@ def _json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         value: dict[str, Any] = read_json(path)
-    except (OSError, FormatError) as error:
+    except OSError as error:
+        raise ClassifierError(
+            f"'{path}' cannot be read ({error.strerror})", next_step="Check its permissions."
+        ) from None
+    except FormatError as error:
         raise ClassifierError(f"'{path}' cannot be read ({error})", next_step="Train again.") from None
     if path.name != CONFIG_FILE and value.get("format_version", 1) != FORMAT_VERSION:
         raise ClassifierError(f"'{path}' was written by a later version", next_step="Update tlkeras.")

@@ -144,3 +144,23 @@ def test_names_that_are_no_text(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     with pytest.raises(DataError, match=r"caf\\udce9"):
         open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("where", "refused"), [("dog", True), ("dog/more", False)])
+def test_a_folder_that_nobody_may_look_into_is_called_so(where, refused, tmp_path, monkeypatch):
+    fill(tmp_path, "cat/1.jpg", "dog/2.jpg", "dog/more/3.jpg")
+    scan = os.scandir
+
+    def refusing(path):
+        if Path(path) == tmp_path / where:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    if refused:
+        with pytest.raises(DataError, match=r"cannot be read \(Permission denied\).*dog'\. Change its permissions"):
+            open_folder(tmp_path)
+    else:
+        images = open_folder(tmp_path)
+        assert len(images) == 2
+        assert images.left_out[0].reason == "cannot be read (Permission denied)"

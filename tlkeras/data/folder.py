@@ -324,6 +324,10 @@ def _refuse_doubled(root: Folder) -> None:
 def _refuse_empty(parts: list[_Part]) -> None:
     for split, part in parts:
         for folder in part.folders:
+            if folder.unreadable:
+                raise DataError(f"a class folder cannot be read ({folder.unreadable})",
+                                received=f"'{printable(folder.path)}'",
+                                next_step="Change its permissions, or remove it.")  # fmt: skip
             if split in ("", "train") and not folder.holds_files:
                 raise DataError("a class folder without images", received=f"'{printable(folder.path)}'",
                                 next_step="Fill it or remove it.")  # fmt: skip

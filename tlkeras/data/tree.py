@@ -69,7 +69,7 @@ class Folder:
     """A folder: its files, (name, stamp) sorted by name, and the folders in it, what is nobody's photo left out.
 
     path: full name. stamp: changes with the file's content; empty where it was not asked for. loops: links to folders
-    that are read anyway, with where they lead. is_ours: tlkeras has written it.
+    that are read anyway, with where they lead. is_ours: tlkeras has written it. unreadable: why it cannot be listed.
     """
 
     path: str
@@ -78,6 +78,7 @@ class Folder:
     folders: list[Folder] = field(default_factory=list)
     loops: list[tuple[str, str]] = field(default_factory=list)
     is_ours: bool = False
+    unreadable: str = ""
 
     @property
     def holds_files(self) -> bool:
@@ -204,6 +205,7 @@ def _take(tree: Tree, folder: Folder, entries: list[_Entry] | str, seen: set[str
     if isinstance(entries, str):
         if folder is tree.top:
             raise DataError(f"the folder cannot be read ({entries})", received=f"'{folder.path}'")
+        folder.unreadable = entries
         tree.left_out.append(Left(folder.path, f"cannot be read ({entries})"))
         return []
     names = {entry.name for entry in entries}
