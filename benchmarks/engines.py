@@ -17,20 +17,20 @@ from benchmarks.common import THREADS, fix_threads, print_table
 
 def main() -> None:
     fix_threads()
-    from tlkeras import backbones
+    from tlkeras.backbones.frozen import frozen
     from tlkeras.engines import ENGINES, installed, open_engine
 
     rows = []
     for name in sys.argv[1:] or ("mobilenet_v2", "resnet50", "efficientnet_b0", "densenet121"):
-        network = backbones.build(name, "none")
-        size_px = network.input_shape[1]
+        backbone = frozen(name, "none")
+        size_px = backbone.size_px
         pixels = np.random.default_rng(0).uniform(0, 255, (32, size_px, size_px, 3)).astype(np.float32)
         cells: list[object] = [name, size_px]
         for engine_name in ENGINES:
             if engine_name not in installed():
                 cells += ["not installed", ""]
                 continue
-            engine = open_engine(network, backbones.weights_sha256(network), pixels, name=engine_name)
+            engine = open_engine(backbone, name=engine_name)
             best = np.inf
             for _ in range(3):
                 started = time.perf_counter()

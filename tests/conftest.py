@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,18 @@ def assets() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests never touch the user's own cache; they share one among themselves only when they ask for it."""
-    monkeypatch.setenv("TLKERAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests never touch the user's own cache; they share one among themselves only when they ask for it.
+
+    Converted networks are handed on from test to test: each takes seconds to make, and proves itself.
+    """
+    cache, graphs = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp() / "graphs"
+    monkeypatch.setenv("TLKERAS_CACHE", str(cache))
+    if graphs.is_dir():
+        shutil.copytree(graphs, cache / "engines")
+    yield
+    if (cache / "engines").is_dir():
+        shutil.copytree(cache / "engines", graphs, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

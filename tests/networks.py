@@ -55,14 +55,12 @@ def classifier_of(
     """A classifier with a random linear head on ``backbone`` that tells ``pictures`` apart; see ``lively_network``."""
     import numpy as np
 
-    from tlkeras import backbones
     from tlkeras.heads.config import HeadConfig
     from tlkeras.heads.linear import unit_rows
     from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
 
-    sha256 = backbones.weights_sha256(backbone)
     size_px = backbone.input_shape[1]
-    config = ClassifierConfig(name, size_px, fit, mirror, HeadConfig(), class_names, 1.3, sha256)
+    config = ClassifierConfig(name, size_px, fit, mirror, HeadConfig(), class_names, 1.3, "")
     # The linear head sees features of unit length.
     features = unit_rows(backbone(np.asarray(pictures, np.float32), training=False).numpy())
     spread = features.std(axis=0).mean() * features.shape[1] ** 0.5
@@ -70,7 +68,7 @@ def classifier_of(
     network = build_network(config, backbone)
     for weight in network.get_layer("head").weights:
         weight.assign(kernel if len(weight.shape) == 2 else -features.mean(axis=0) @ kernel)
-    return TrainedClassifier(config, network)
+    return TrainedClassifier.of_network(config, network)
 
 
 def small_classifier(

@@ -2,16 +2,22 @@
 
 import json
 import shutil
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.pictures import encode, photo, tinted, with_orientation
+from tlkeras.backbones.frozen import Frozen
+from tlkeras.backbones.tensors import assign, named, read_arrays, tensors_sha256
 from tlkeras.description import hash_of
-from tlkeras.errors import ClassifierError, ImageError, StorageError
+from tlkeras.errors import ClassifierError, ImageError, StorageError, WeightsError
+from tlkeras.run_facts import read_run, trained_on
 from tlkeras.storage import sha256_of
-from tlkeras.trained import TrainedClassifier
+from tlkeras.trained import TrainedClassifier, _parted
 
 
 @pytest.fixture(scope="module")
@@ -33,55 +39,92 @@ def test_answers_survive_saving_and_loading(classifier, tmp_path):
         classifier.save(tmp_path / "saved")
 
 
-def test_scalars_and_unnamed_variables_are_loaded_from_old_files_too(classifier, tmp_path, monkeypatch):
+# Drawn, so that nothing but numbers lies between them and the answers that stand below.
+PIXELS = np.stack(
+    [np.add.outer(np.arange(32) * 4, np.arange(32) * 3)[..., None].repeat(3, 2) % 256, np.full((32, 32, 3), 90)]
+).astype(np.float32)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_run_of_every_format_is_read(version, tmp_path):
+    """Small runs as the versions of their time wrote them."""
+    with tarfile.open(Path(__file__).parent / "formats" / f"format-{version}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    run = tmp_path / "run"
+    assert json.loads((run / "classifier" / "classifier.json").read_text())["format_version"] == version
+    classifier = TrainedClassifier.load(run)
+    expected = [[0.79765, 0.20235], [0.56542, 0.43458]]
+    np.testing.assert_allclose(classifier.probabilities(classifier.logits(PIXELS)), expected, atol=1e-4)
+    np.testing.assert_allclose(classifier.predict(list(PIXELS)), expected, atol=1e-4)
+    assert read_run(run).metrics["accuracy"] == 1
+    assert set(trained_on(run).values()) == {"train", "validation"}
+    # What is read of an old format is written in the one of now.
+    again = TrainedClassifier.load(classifier.save(tmp_path / "again"))
+    np.testing.assert_allclose(again.predict(list(PIXELS)), expected, atol=1e-4)
+    assert again.config == classifier.config
+
+
+def test_numbers_of_a_process_and_axes_of_scalars_in_old_files_do_not_matter():
     import keras
-    from safetensors.numpy import load_file, save_file
 
-    class Shift(keras.layers.Layer):
-        def build(self, _):
-            self.shift = self.add_weight(shape=(3,))  # Keras names it "variable", and the next one "variable_1"
-
-        def call(self, pixels):
-            return pixels + self.shift
-
-    def with_scalars(_=None):
-        # Without an axis to keep, mean, variance and count are single numbers.
-        return keras.Sequential([keras.Input((32, 32, 3)), Shift(), keras.layers.Normalization(axis=None)])
-
-    network = with_scalars()
-    network.layers[1].adapt(np.arange(32 * 32 * 3.0).reshape(1, 32, 32, 3))
-    saved = TrainedClassifier(classifier.config, network).save(tmp_path / "saved")
-    weights = saved / "weights.safetensors"
-    arrays = load_file(weights)
-    assert [array.shape for array in arrays.values()].count(()) == 3
-    assert "0000.variable" in arrays
-    arrays["0000.variable_7"] = arrays.pop("0000.variable")
-    save_file({name: np.atleast_1d(array) for name, array in arrays.items()}, tmp_path / "old")
-    monkeypatch.setattr("tlkeras.trained.build_network", with_scalars)
-    monkeypatch.setattr("tlkeras.trained.check_header", lambda *_: None)  # this network has no head
-    for file in (weights, tmp_path / "old"):
-        file.replace(weights)
-        _edit(saved, sha256={weights.name: sha256_of(weights)})
-        again = TrainedClassifier.load(saved).network
-        for value, expected in zip(again.get_weights(), network.get_weights(), strict=True):
-            np.testing.assert_array_equal(value, expected)
+    variables = [keras.Variable(np.ones(2, np.float32), name="gamma"), keras.Variable(np.float32(3), name="count")]
+    arrays = named(variables)
+    assert {name: values.shape for name, values in arrays.items()} == {"0000.gamma": (2,), "0001.count": ()}
+    old = {"0000.gamma_7": arrays["0000.gamma"], "0001.count_1": arrays["0001.count"].reshape(1)}
+    assert tensors_sha256(old) == tensors_sha256(arrays)
+    backbone, head = _parted(old, 1)
+    assert list(backbone) == ["0000.gamma"]
+    network = SimpleNamespace(name="two", weights=[keras.Variable(np.zeros_like(values)) for values in arrays.values()])
+    assign(network, {**backbone, "0001.count": head[0]})
+    np.testing.assert_array_equal(network.weights[1], 3)
+    with pytest.raises(WeightsError, match="do not fit the network 'two'"):
+        assign(network, backbone)
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, tmp_path, monkeypatch):
-    from safetensors import SafetensorError
+def test_ten_classifiers_on_one_backbone_take_hardly_more_space_than_one(classifier, tmp_path):
+    def taken():
+        return sum(
+            {path.stat().st_ino: path.stat().st_blocks for path in tmp_path.rglob("*") if path.is_file()}.values()
+        )
 
-    def full(*_):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    classifier.save(tmp_path / "0")
+    one = taken()
+    for number in range(1, 10):
+        classifier.save(tmp_path / str(number))
+    assert taken() <= 1.3 * one
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+
+def test_where_there_are_no_links_a_run_is_whole_by_itself(classifier, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refused)
+    saved = classifier.save(tmp_path / "saved")
+    assert (saved / "backbone.safetensors").stat().st_nlink == 1
+    assert TrainedClassifier.load(saved).config == classifier.config
+
+
+def test_weights_that_were_damaged_in_the_cache_are_written_again(classifier):
+    def held():
+        return Frozen("mobilenet_0.25", 32, classifier.backbone.sha256, held=classifier.backbone.arrays)
+
+    held().file().write_bytes(b"no weights")
+    with pytest.warns(UserWarning, match="damaged and are written again"):
+        file = held().file()
+    assert tensors_sha256(read_arrays(file)) == classifier.backbone.sha256
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, small_disk, monkeypatch):
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
     with pytest.raises(StorageError, match=r"cannot write .*No space left on device"):
-        classifier.save(tmp_path / "saved")
-    assert list(tmp_path.iterdir()) == []
+        classifier.save(small_disk / "saved")
+    assert list(small_disk.iterdir()) == []
 
 
 def test_saved_files_hold_plain_values_only(run_folder):
     folder = run_folder / "classifier"
-    assert sorted(path.name for path in folder.iterdir()) == ["classifier.json", "weights.safetensors"]
+    names = ["backbone.safetensors", "classifier.json", "head.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     described = json.loads((folder / "classifier.json").read_text())
     assert described["class_names"] == ["blue", "orange"]
     assert described["versions"]["keras"]
@@ -101,13 +144,22 @@ def _edit_head(folder, **changes):
     _edit(folder, head={**head, **changes})
 
 
-def _edit_weights(folder, change):
+def _edit_weights(folder, change, part="backbone", **changes):
     """Change the arrays, and the hash of their file."""
-    path = folder / "weights.safetensors"
+    path = folder / f"{part}.safetensors"
     arrays = load_file(path)
     change(arrays)
     save_file(arrays, path)
-    _edit(folder, sha256={"weights.safetensors": sha256_of(path)})
+    _edit_files(folder, **changes)
+
+
+def _edit_files(folder, **changes):
+    files = ("backbone.safetensors", "head.safetensors")
+    _edit(folder, sha256={name: sha256_of(folder / name) for name in files}, **changes)
+
+
+def _other_values(arrays):
+    next(iter(arrays.values()))[...] *= 2
 
 
 def _not_finite(arrays):
@@ -119,11 +171,16 @@ def _other_dtype(arrays):
     arrays[name] = arrays[name].astype(np.float64)
 
 
+def _other_shape(arrays):
+    for name, values in arrays.items():
+        arrays[name] = values.T.copy()
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda f: (f / "weights.safetensors").unlink(), "not the file that was saved"),
-        (lambda f: (f / "weights.safetensors").write_bytes(b"x"), "not the file that was saved"),
+        (lambda f: (f / "backbone.safetensors").unlink(), "not the file that was saved"),
+        (lambda f: (f / "head.safetensors").write_bytes(b"x"), "not the file that was saved"),
         (lambda f: (f / "classifier.json").write_text("{"), "cannot be read"),
         (lambda f: (f / "classifier.json").write_text("[]"), "cannot be read"),
         (lambda f: (f / "classifier.json").write_text("{}"), "does not describe"),
@@ -142,17 +199,22 @@ def _other_dtype(arrays):
         (lambda f: _edit(f, class_names=["a", "a"]), "class_names must be two or more, different"),
         (lambda f: _edit(f, class_names=["a", ""]), "not empty"),
         (lambda f: _edit(f, class_names="ab"), "'class_names' is str, not list"),
-        (lambda f: _edit(f, class_names=["a", "b", "c"]), "does not fit the network"),
-        (lambda f: _edit(f, class_names=[str(number) for number in range(1_000_000)]), "does not fit the network"),
+        (lambda f: _edit(f, class_names=["a", "b", "c"]), "not those of the network"),
+        (lambda f: _edit(f, class_names=[str(number) for number in range(1_000_000)]), "not those of the network"),
         (lambda f: _edit(f, fit="squash"), "unknown fit 'squash'"),
         (lambda f: _edit(f, size_px=10**9), "size_px"),
         (lambda f: _edit(f, size_px=96.7), "'size_px' is float, not int"),
         (lambda f: _edit(f, head={"kind": "pickle"}), "cannot be used"),
-        (lambda f: _edit_head(f, kind="mlp", units=[10**9]), "does not fit the network"),
-        (lambda f: _edit_head(f, kind="mlp", units=[2]), "does not fit the network"),
+        (lambda f: _edit_head(f, kind="mlp", units=[10**9]), "not those of the network"),
+        (lambda f: _edit_head(f, kind="mlp", units=[2]), "not those of the network"),
         (lambda f: _edit_weights(f, _not_finite), "not finite"),
-        (lambda f: _edit_weights(f, _other_dtype), "does not fit the network"),
-        (lambda f: _edit_weights(f, lambda arrays: arrays.popitem()), "does not fit the network"),
+        (lambda f: _edit_weights(f, _other_dtype), "not those of the network"),
+        (lambda f: _edit_weights(f, lambda arrays: arrays.popitem()), "not those of the network"),
+        (lambda f: _edit_weights(f, _other_values), "not those of the network"),
+        (lambda f: _edit_weights(f, _not_finite, "head"), "not finite"),
+        (lambda f: _edit_weights(f, _other_dtype, "head"), "not those of the network"),
+        (lambda f: _edit_weights(f, _other_shape, "head"), "not those of the network"),
+        (lambda f: _edit_weights(f, lambda arrays: arrays.popitem(), "head"), "not those of the network"),
     ],
 )
 def test_what_was_changed_is_refused_in_one_line(damage, words, copy):
@@ -180,20 +242,21 @@ def test_swapped_class_names_are_noticed(copy):
         b"[" * 50_000,
         b'{"a": {"dtype": "F32", "shape": [10, "x"], "data_offsets": [0, 1]}}',
         b'{"a": 1}',
-        b'{"a": {"shape": [100, 2], "data_offsets": [0, 800]}, "b": {"shape": [2], "data_offsets": []}}',
+        b'{"a": {"dtype": "F32", "shape": [256, 2], "data_offsets": [0, 2048]}}',
+        b'{"a": {"dtype": "F32", "shape": [-256, 2], "data_offsets": [0, 2048]}}',
+        b'{"a": {"shape": [256, 2], "data_offsets": [0, 2048]}}',
     ],
 )
 def test_a_header_of_arrays_that_lies_is_refused_before_anything_is_built(header, copy, monkeypatch):
-    path = copy / "weights.safetensors"
-    path.write_bytes(len(header).to_bytes(8, "little") + header)
-    _edit(copy, sha256={"weights.safetensors": sha256_of(path)})
-    monkeypatch.setattr("tlkeras.trained.build_network", lambda config: pytest.fail("was built"))
-    with pytest.raises(ClassifierError, match=r"header of|does not fit"):
+    (copy / "head.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    _edit_files(copy)
+    monkeypatch.setattr("tlkeras.trained.read_arrays", lambda path: pytest.fail("was read"))
+    with pytest.raises(ClassifierError, match=r"header of|not those of"):
         TrainedClassifier.load(copy)
 
 
 def test_a_flipped_bit_in_the_weights_is_noticed(copy):
-    path = copy / "weights.safetensors"
+    path = copy / "backbone.safetensors"
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
@@ -239,7 +302,7 @@ def test_predicting_in_a_loop_opens_one_engine(classifier, monkeypatch):
 
     opened, opening = [], engines.open_engine
     monkeypatch.setattr(engines, "open_engine", lambda *given, **named: opened.append(1) or opening(*given, **named))
-    fresh = TrainedClassifier(classifier.config, classifier.network)
+    fresh = TrainedClassifier(classifier.config, classifier.backbone, classifier.head_weights)
     data = encode(photo(33, 20), "PNG")
     for _ in range(3):
         fresh.predict([data])

@@ -97,7 +97,8 @@ class ImageClassifier:
         fitted = fit(self.config, dataset, self.reporter, hold_out_test=False)
         if numbered:
             config = dataclasses.replace(fitted.classifier.config, numbered=True)
-            fitted = dataclasses.replace(fitted, classifier=TrainedClassifier(config, fitted.classifier.network))
+            trained = TrainedClassifier(config, fitted.classifier.backbone, fitted.classifier.head_weights)
+            fitted = dataclasses.replace(fitted, classifier=trained)
         self.fitted_, self._trained = fitted, fitted.classifier
         if forget is not None:
             self._forget()
@@ -181,7 +182,7 @@ class ImageClassifier:
         return evaluate_probabilities(predictor.predict(items), left.labels, left.class_names, paths=left.paths)
 
     def save(self, folder: str | Path) -> Path:
-        """Save into a new folder: ``classifier.json`` and ``weights.safetensors``.
+        """Save into a new folder: ``classifier.json`` and its weights.
 
         Raises: StorageError when the folder exists or the disk refuses.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 from collections import Counter
@@ -16,9 +15,11 @@ from tlkeras.heads.config import HeadConfig
 from tlkeras.images.resize import check_fit
 from tlkeras.json_csv import parse_json, read_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_FILE = "classifier.json"
-WEIGHTS_FILE = "weights.safetensors"
+BACKBONE_FILE, HEAD_FILE = "backbone.safetensors", "head.safetensors"
+# The files of weights by format; all that 0.1 wrote is of version 2, with all weights in one file.
+WEIGHTS_FILES = {2: ("weights.safetensors",), 3: (BACKBONE_FILE, HEAD_FILE)}
 # What a description must hold; a hash of itself is missing from those that were written before there was one.
 _SCHEMA = {
     "format_version": int,
@@ -30,7 +31,6 @@ _SCHEMA = {
     "class_names": [str],
     "temperature": float,
     "backbone_sha256": str,
-    "sha256": {WEIGHTS_FILE: str},
 }
 _MOST_BYTES = 32 * 1024 * 1024
 _TEMPERATURES = (1e-3, 1e3)
@@ -71,16 +71,17 @@ def config_from_json(described: dict[str, Any], folder: Path) -> ClassifierConfi
     if described.get("format") != "tlkeras-classifier":
         raise ClassifierError(f"'{folder / CONFIG_FILE}' does not describe a tlkeras classifier")
     version = described.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in list(WEIGHTS_FILES):
         raise ClassifierError(
-            f"'{folder}' was saved in format {version}, this version reads {FORMAT_VERSION}",
+            f"'{folder}' was saved in format {version}, this version reads {' and '.join(map(str, WEIGHTS_FILES))}",
             next_step="Update tlkeras, or train again.",
         )
     from tlkeras import backbones
 
     try:
         # Through JSON once more: values that are no JSON are refused as those of a file would be.
-        parse_json(json.dumps(described), _SCHEMA, what="it")
+        schema = {**_SCHEMA, "sha256": dict.fromkeys(WEIGHTS_FILES[version], str)}
+        parse_json(json.dumps(described), schema, what="it")
         names = tuple(described["class_names"])
         twice = [name for name, count in Counter(names).items() if count > 1]
         if len(names) < 2 or twice or "" in names:
@@ -119,32 +120,45 @@ def hash_of(described: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_header(weights: Path, config: ClassifierConfig) -> None:
-    """Hold the head that a description asks for against the arrays that are there, before it is built.
+def check_headers(folder: Path, version: int, config: ClassifierConfig) -> None:
+    """Hold the headers of the weights' files against what a description asks for, before anything is read or built.
 
-    Raises: ClassifierError when they do not fit, or the header says more than the file holds.
+    Raises: ClassifierError when they do not fit, or a header says more than its file holds.
     """
+    from tlkeras import backbones
+    from tlkeras.heads.config import head_layout
+
+    row = backbones.get(config.backbone)
+    layout = head_layout(config.head, row.feature_size, len(config.class_names))
+    arrays = [array for file in WEIGHTS_FILES[version] for array in _header(folder / file).values()]
+    backbone, head = arrays[: -len(layout)], arrays[-len(layout) :]
+    shapes = [tuple(array["shape"]) for array in head]
+    numbers = sum(math.prod(array["shape"]) for array in backbone)
+    # What a network counts is a whole number.
+    kinds = {array["dtype"] for array in arrays if math.prod(array["shape"]) != 1}
+    if shapes != list(layout.values()) or numbers != row.parameters or kinds != {"F32"}:
+        raise misfit(folder)
+
+
+def _header(weights: Path) -> dict[str, Any]:
+    """What a safetensors file says of its arrays, in the order of their names."""
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         size = weights.stat().st_size - 8 - length
         header = file.read(min(length, _MOST_BYTES))
+    what = f"the header of '{weights}'"
     try:
-        arrays = parse_json(header, what=f"the header of '{weights}'", most_bytes=_MOST_BYTES)
+        arrays = parse_json(header, what=what, most_bytes=_MOST_BYTES)
         arrays.pop("__metadata__", None)
-        schema = {name: {"shape": [int], "data_offsets": [int]} for name in arrays}
-        parse_json(header, schema, what=f"the header of '{weights}'")
+        array = {"dtype": str, "shape": [int], "data_offsets": [int]}
+        parse_json(header, dict.fromkeys(arrays, array), what=what, most_bytes=_MOST_BYTES)
     except FormatError as error:
         raise ClassifierError(str(error)) from None
-    shapes = [tuple(array["shape"]) for array in arrays.values()]
-    units = () if config.head.kind == "linear" else config.head.units
-    outputs = (*units, len(config.class_names))
-    wanted = [*itertools.pairwise(outputs), *((width,) for width in outputs)]
-    first = any(len(shape) == 2 and shape[1] == outputs[0] for shape in shapes)
-    held = sum(max(0, math.prod(shape)) for shape in shapes)
-    if not first or not set(wanted) <= set(shapes) or held > size:
-        raise misfit(weights)
+    if sum(max(0, math.prod(array["shape"])) for array in arrays.values()) > size:
+        raise ClassifierError(f"{what} says more than the file holds")
+    return {name: arrays[name] for name in sorted(arrays)}
 
 
-def misfit(weights: Path) -> ClassifierError:
+def misfit(folder: Path) -> ClassifierError:
     """The error for arrays that are not those of the network."""
-    return ClassifierError(f"'{weights}' does not fit the network that {CONFIG_FILE} describes")
+    return ClassifierError(f"the weights in '{folder}' are not those of the network that {CONFIG_FILE} describes")

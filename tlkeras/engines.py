@@ -1,13 +1,13 @@
 """Who runs the frozen backbone: the fastest engine that is installed and gives what Keras gives.
 
-Speed without trust is worth nothing here: an engine's answer on the first batch is compared with Keras' own
-and the engine is dropped, with a warning, when they differ. See ``benchmarks/engines.py`` for the rates.
+Speed without trust is worth nothing here: an engine's answers to drawn images are compared with Keras' own, which are
+kept beside the converted network (``tlkeras.graphs``), and the engine is dropped, with a warning, when they differ. So
+Keras is needed once for each backbone. See ``benchmarks/engines.py`` for the rates.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,29 +17,26 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras import graphs
 from tlkeras.errors import ConfigError, unknown
+from tlkeras.graphs import Network, Run
 from tlkeras.machine import usable_cpus
-from tlkeras.storage import cache_root, write_bytes
 
 ENGINES = ("openvino", "onnxruntime", "tensorflow")
 PRECISIONS = ("fp32", "bf16")
-# Raise it whenever the same recipe would give other numbers: what was stored is then computed again.
-RECIPE_VERSION = 1
-# Images on which an engine is compared with Keras; TensorFlow keeps the memory that it took for them.
-VERIFIED = 8
-# For fewer images, converting a network (5 s and more) takes longer than it saves.
-CONVERSION_PAYS = 256
+# Up to so many images, the engine that is ready first is done first: OpenVINO compiles for a second.
+FEW = 256
 # Largest difference from Keras over the largest feature. Measured: 1e-6 for fp32 engines, 3e-3 to 1e-2 for bf16.
 TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
-
-Run = Callable[[np.ndarray], np.ndarray]  # float32 [n, S, S, 3] in 0..255 -> float32 [n, D]
+# One of these is there where TensorFlow can have a GPU: NVIDIA's, AMD's, that of Windows below Linux.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 @dataclass(frozen=True)
 class Engine:
     """A verified engine: ``run`` maps float32 ``[n, S, S, 3]`` pixels in 0..255 to float32 ``[n, D]``.
 
-    difference: largest difference from Keras on the first batch, relative to the largest feature there.
+    difference: largest difference from Keras on drawn images, relative to the largest feature there.
     """
 
     name: str
@@ -53,41 +50,25 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in ENGINES if importlib.util.find_spec(name))
 
 
-def prepare(network: Any, weights_sha256: str, *, name: str = "auto") -> Path | None:
-    """Convert a network for the engine that ``open_engine`` will try first, while there are no pixels yet.
+def prepare(backbone: Network, *, name: str = "auto") -> None:
+    """Convert a backbone for the engine that ``open_engine`` will try first, unless it is converted already.
 
-    Returns the converted file, or None where that engine needs none. A network that cannot be converted is left to
-    ``open_engine``, which says so.
+    A network that cannot be converted is left to ``open_engine``, which says so.
     """
-    candidates = _candidates() if name == "auto" else (name,)
+    candidates = _candidates(few=False) if name == "auto" else (name,)
     if candidates[0] in _BUILDERS and candidates[0] in installed():
         with contextlib.suppress(ValueError):
-            return _onnx_file(network, weights_sha256)
-    return None
-
-
-def adopt(weights_sha256: str, size_px: int, converted: bytes) -> None:
-    """Keep a network that another machine has converted; ``open_engine`` compares it with Keras like its own."""
-    path = _onnx_path(weights_sha256, size_px)
-    if not path.exists():
-        write_bytes(path, converted)
+            _ = graphs.find(backbone) or graphs.make(backbone)
 
 
 def open_engine(
-    network: Any,
-    weights_sha256: str,
-    first_batch: np.ndarray,
-    *,
-    name: str = "auto",
-    precision: str = "fp32",
-    threads: int | None = None,
+    backbone: Network, *, name: str = "auto", precision: str = "fp32", threads: int | None = None, few: bool = False
 ) -> Engine:
-    """Choose, build and verify an engine for a frozen Keras ``network`` (pixels in 0..255 → features).
+    """Choose, build and verify an engine for a frozen backbone; Keras is asked for only where it was not before.
 
-    ``weights_sha256`` names the network in the cache of converted graphs; ``first_batch`` is float32
-    ``[n, S, S, 3]``. With ``name="auto"`` the first of ``ENGINES`` that is installed and passes is taken, or
-    TensorFlow where it sees a GPU. ``threads``: for OpenVINO and ONNX Runtime, by default one for each core;
-    TensorFlow's belong to the process.
+    With ``name="auto"`` the first of ``ENGINES`` that is installed and passes is taken, or TensorFlow where it sees a
+    GPU; for ``few`` images ONNX Runtime, which is ready first. ``threads``: for OpenVINO and ONNX Runtime, by default
+    one for each core; TensorFlow's belong to the process.
 
     Raises: ConfigError for an unknown name or precision, an engine that is not installed, or one that was
     asked for by name and does not pass.
@@ -104,15 +85,13 @@ def open_engine(
         raise ConfigError(
             f"{name} is not installed", next_step='Run pip install "tlkeras[fast]", or choose another engine.'
         )
-    keras_run = _tensorflow(network)
-    expected = None
-    for candidate in _candidates() if name == "auto" else (name,):
+    for candidate in _candidates(few=few) if name == "auto" else (name,):
         if candidate == "tensorflow":
             break
         try:
-            run = _BUILDERS[candidate](network, weights_sha256, precision, threads or usable_cpus())
-            expected = keras_run(first_batch) if expected is None else expected
-            difference = relative_difference(run(first_batch), expected)
+            graph = graphs.find(backbone) or graphs.make(backbone)
+            run = _BUILDERS[candidate](graph.path, precision, threads or usable_cpus())
+            difference = graph.difference(run, candidate, precision)
         # A runtime that cannot take this network says so in its own exceptions (RuntimeError, Fail, …).
         except Exception as error:
             problem = f"cannot run this network ({_first_line(error)})"
@@ -123,20 +102,20 @@ def open_engine(
         if name != "auto":
             raise ConfigError(f"{candidate} {problem}", next_step="Choose --engine auto or tensorflow.")
         warnings.warn(f"{candidate} {problem}; trying the next engine", stacklevel=2)
-    return Engine("tensorflow", "fp32", keras_run, 0.0)
+    function = graphs.traced(backbone.network)
+    return Engine("tensorflow", "fp32", lambda pixels: function(pixels).numpy(), 0.0)
 
 
 class Runner:
     """A frozen backbone on its engine, which is chosen, built and verified when the first pixels are there.
 
-    ``network``: gives the Keras backbone. ``views``: of each image, "plain" or "mirrored", left to right.
-    ``images``: how many there will be, where that is known; the other options: see ``open_engine``.
+    ``views``: of each image, "plain" or "mirrored", left to right. ``images``: how many there will be, where that is
+    known; the other options: see ``open_engine``.
     """
 
     def __init__(
         self,
-        network: Callable[[], Any],
-        weights_sha256: str,
+        backbone: Network,
         views: Sequence[str] = ("plain",),
         *,
         engine: str = "auto",
@@ -144,24 +123,27 @@ class Runner:
         threads: int | None = None,
         images: int | None = None,
     ) -> None:
-        self._network = network
-        self._weights_sha256 = weights_sha256
+        self._backbone = backbone
         self._views = tuple(views)
-        self._options: dict[str, Any] = {"name": engine, "precision": precision, "threads": threads}
-        self._few = images is not None and images < CONVERSION_PAYS
+        few = images is not None and images < FEW
+        self._options: dict[str, Any] = {"name": engine, "precision": precision, "threads": threads, "few": few}
         self.engine: Engine | None = None
+
+    def open(self) -> Engine:
+        """The engine, opened at the first call.
+
+        Raises: ConfigError as ``open_engine``.
+        """
+        if self.engine is None:
+            self.engine = open_engine(self._backbone, **self._options)
+        return self.engine
 
     def views(self, pixels: np.ndarray) -> list[np.ndarray]:
         """The features of each view, float32 ``[n, D]``, of fitted pixels float32 ``[n, S, S, 3]`` in 0..255.
 
         Raises: ConfigError as ``open_engine``.
         """
-        if self.engine is None:
-            converted = _onnx_path(self._weights_sha256, pixels.shape[1])
-            if self._few and self._options["name"] == "auto" and not converted.exists():
-                self._options["name"] = "tensorflow"
-            self.engine = open_engine(self._network(), self._weights_sha256, pixels[:VERIFIED], **self._options)
-        run = self.engine.run
+        run = self.open().run
         return [run(np.ascontiguousarray(pixels[:, :, ::-1]) if v == "mirrored" else pixels) for v in self._views]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -190,79 +172,42 @@ def features_of(backbone: Any, pixels: Any, mirror: bool) -> Any:
     return features
 
 
-def relative_difference(got: np.ndarray, expected: np.ndarray) -> float:
-    """Largest absolute difference over the largest absolute expected value; infinite for NaN or other shapes."""
-    if got.shape != expected.shape or not np.isfinite(got).all():
-        return float("inf")
-    return float(np.abs(got - expected).max() / max(float(np.abs(expected).max()), 1e-30))
+def _candidates(*, few: bool) -> tuple[str, ...]:
+    if few:
+        return tuple(sorted(installed(), key=("onnxruntime", *ENGINES).index))
+    # TensorFlow is asked only where there may be one: it takes seconds to import.
+    if any(Path(device).exists() for device in _GPU_DEVICES):
+        import tensorflow as tf
 
-
-def _candidates() -> tuple[str, ...]:
-    import tensorflow as tf
-
-    return ("tensorflow",) if tf.config.list_physical_devices("GPU") else installed()
+        if tf.config.list_physical_devices("GPU"):
+            return ("tensorflow",)
+    return installed()
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-@functools.lru_cache(maxsize=1)
-def _traced(network: Any) -> Any:
-    """The network as one TensorFlow graph; tracing takes a second, and both conversion and comparison need it."""
-    import tensorflow as tf
-
-    size_px = network.input_shape[1]
-    return tf.function(
-        lambda pixels: network(pixels, training=False),
-        input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32, name="pixels")],
-    )
-
-
-def _tensorflow(network: Any) -> Run:
-    function = _traced(network)
-    return lambda pixels: function(pixels).numpy()
-
-
-def _onnx_file(network: Any, weights_sha256: str) -> Path:
-    """The converted network, kept in the cache: conversion takes seconds and is the same every time."""
-    from tlkeras.onnx_graph import convert
-
-    path = _onnx_path(weights_sha256, network.input_shape[1])
-    if not path.exists():
-        function = _traced(network)
-        write_bytes(path, convert(function, list(function.input_signature)).SerializeToString())
-    return path
-
-
-def _onnx_path(weights_sha256: str, size_px: int) -> Path:
-    from tlkeras.onnx_graph import OPSET
-
-    return cache_root() / "engines" / f"{weights_sha256[:32]}-{size_px}-r{RECIPE_VERSION}-opset{OPSET}.onnx"
-
-
-def _onnxruntime(network: Any, weights_sha256: str, precision: str, threads: int) -> Run:
+def _onnxruntime(graph: Path, precision: str, threads: int) -> Run:
     del precision  # fp32 is all it computes here
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        _onnx_file(network, weights_sha256), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})[0]
 
 
-def _openvino(network: Any, weights_sha256: str, precision: str, threads: int) -> Run:
+def _openvino(graph: Path, precision: str, threads: int) -> Run:
     import openvino
 
     core = openvino.Core()
     # Left to itself OpenVINO computes in bf16 on CPUs that have it, with features off by up to 1 %.
     hint = {"bf16": openvino.Type.bf16, "fp32": openvino.Type.f32}[precision]
     compiled = core.compile_model(
-        core.read_model(_onnx_file(network, weights_sha256)),
+        core.read_model(graph),
         "CPU",
         {
             openvino.properties.hint.inference_precision: hint,
@@ -275,4 +220,4 @@ def _openvino(network: Any, weights_sha256: str, precision: str, threads: int) -
     return lambda pixels: compiled(pixels)[0].copy()
 
 
-_BUILDERS: dict[str, Callable[[Any, str, str, int], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+_BUILDERS: dict[str, Callable[[Path, str, int], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

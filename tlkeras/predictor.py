@@ -34,15 +34,8 @@ class Predictor:
         images: int | None = None,
     ) -> None:
         config = self._config = classifier.config
-        self._head = head_in_numpy(config.head, [variable.numpy() for variable in classifier.head.weights])
-        self.features = Runner(
-            lambda: classifier.network.get_layer("backbone"),
-            config.backbone_sha256,
-            config.views,
-            engine=engine,
-            threads=threads,
-            images=images,
-        )
+        self._head = head_in_numpy(config.head, classifier.head_weights)
+        self.features = Runner(classifier.backbone, config.views, engine=engine, threads=threads, images=images)
 
     def of_features(self, features: np.ndarray) -> np.ndarray:
         """Calibrated probabilities float32 ``[n, K]`` of features ``[n, D]``, views averaged."""

@@ -247,14 +247,21 @@ _CACHED = (
     ("verdicts.sqlite*", ""),
     ("weights.json", ""),
     ("weights/*.weights.h5", ""),
-    ("engines/*-opset*.onnx", ""),
+    ("engines/*-opset*.onnx", ""),  # of 0.1
+    ("engines/*-opset*", "graph.json"),
+    ("backbones/*.safetensors", ""),
+    ("backbones/????????????????????????????????.json", ""),
+    ("twins/*.json", ""),
     ("features/*", "space.json"),
     ("demo/*-seed*-n*", ""),
     ("tfds/*", "dataset.json"),
     ("onnxruntime-web-*", ""),
     # What was being written when a process was killed.
     (".*.????????.part", ""),
-    *((f"{folder}/.*.????????.part", "") for folder in ("weights", "engines", "features", "demo", "tfds")),
+    *(
+        (f"{folder}/.*.????????.part", "")
+        for folder in ("weights", "engines", "backbones", "twins", "features", "demo", "tfds")
+    ),
 )
 
 

@@ -1,35 +1,40 @@
-"""A trained classifier: the network, its class names and its temperature, and how it is saved and loaded.
+"""A trained classifier: a frozen backbone, a head, class names and a temperature, and how they are saved and loaded.
 
-Saved are ``classifier.json`` (plain values) and ``weights.safetensors`` (plain arrays). Loading checks the
-hashes, the whole description and the arrays' header, and rebuilds the network from our own configuration: a stranger's
-file is never run, only read, and nothing is built that its arrays would not fill.
+Saved are ``classifier.json`` (plain values), ``backbone.safetensors`` and ``head.safetensors`` (plain arrays). The
+backbone's file is shared by all classifiers on it, as far as the file system has hard links. Loading checks the hashes,
+the whole description and the arrays; Keras' network is built from our own configuration when somebody asks for it: a
+stranger's file is never run, only read, and nothing is built that its arrays would not fill.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlkeras.backbones.frozen import Frozen, link, of_network
+from tlkeras.backbones.tensors import read_arrays, tensors_sha256, unnumbered, write_arrays
 from tlkeras.description import (
+    BACKBONE_FILE,
     CONFIG_FILE,
     FORMAT_VERSION,
-    WEIGHTS_FILE,
+    HEAD_FILE,
+    WEIGHTS_FILES,
     ClassifierConfig,
-    check_header,
+    check_headers,
     config_from_json,
     hash_of,
     misfit,
     read_description,
 )
 from tlkeras.engines import features_of
-from tlkeras.errors import ClassifierError, StorageError
+from tlkeras.errors import ClassifierError, WeightsError
+from tlkeras.heads.config import build_head, head_layout
 from tlkeras.heads.logits import softmax
 from tlkeras.predictor import Predictor
 from tlkeras.storage import sha256_of, staged_folder, write_json
@@ -40,18 +45,44 @@ VERSIONED_PACKAGES = ("tlkeras", "tensorflow", "keras", "numpy", "pillow", "onnx
 class TrainedClassifier:
     """A network from pixels to logits with all that its answers need.
 
-    ``network``: Keras model, float32 ``[N, S, S, 3]`` RGB in 0..255 → logits float32 ``[N, K]``; its layers
-    ``"backbone"`` (→ features) and ``"head"`` (features → logits) can be used on their own.
+    ``backbone``: pixels → features. ``head``: the weights of features → logits, in the order of
+    ``tlkeras.heads.config.head_layout``.
     """
 
-    def __init__(self, config: ClassifierConfig, network: Any) -> None:
-        self.config = config
-        self.network = network
+    def __init__(self, config: ClassifierConfig, backbone: Frozen, head: Sequence[np.ndarray]) -> None:
+        # Stored features and graphs are found by what the weights are.
+        self.config = replace(config, backbone_sha256=backbone.sha256)
+        self.backbone = backbone
+        self.head_weights = tuple(np.asarray(values, np.float32) for values in head)
+
+    @classmethod
+    def of_network(cls, config: ClassifierConfig, network: Any) -> TrainedClassifier:
+        """The classifier that a Keras network of ``build_network`` is."""
+        backbone = of_network(config.backbone, network.get_layer("backbone"))
+        made = cls(config, backbone, [variable.numpy() for variable in network.get_layer("head").weights])
+        made.network = network
+        return made
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of logits and probabilities."""
         return self.config.class_names
+
+    @cached_property
+    def network(self) -> Any:
+        """Keras model, float32 ``[N, S, S, 3]`` RGB in 0..255 → logits float32 ``[N, K]``, built on first use.
+
+        Its layers ``"backbone"`` (→ features) and ``"head"`` (features → logits) can be used on their own.
+
+        Raises: ClassifierError when the weights are not those of the network that is built here.
+        """
+        try:
+            backbone = self.backbone.network
+        except WeightsError as error:
+            raise ClassifierError(str(error)) from None
+        head = build_head(self.config.head, self.backbone.feature_size, len(self.class_names))
+        head.set_weights(self.head_weights)
+        return build_network(self.config, backbone, head)
 
     @property
     def head(self) -> Any:
@@ -62,13 +93,13 @@ class TrainedClassifier:
     def _forward(self) -> Any:
         import tensorflow as tf
 
-        size = self.config.size_px
+        size, network = self.config.size_px, self.network  # not built while it is traced
         # One trace for every batch size: Keras' predict() traces anew and is slow when called in a loop.
         signature = [tf.TensorSpec([None, size, size, 3], tf.float32)]
-        return tf.function(lambda pixels: self.network(pixels, training=False), input_signature=signature)
+        return tf.function(lambda pixels: network(pixels, training=False), input_signature=signature)
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Logits float32 ``[N, K]`` of fitted pixels ``[N, S, S, 3]`` in 0..255."""
+        """Keras' logits float32 ``[N, K]`` of fitted pixels ``[N, S, S, 3]`` in 0..255."""
         return self._forward(np.ascontiguousarray(pixels, np.float32)).numpy()
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -87,42 +118,36 @@ class TrainedClassifier:
 
         return fitted_image(image, self.config.size_px, self.config.fit)
 
-    def predictor(self, *, engine: str = "tensorflow", images: int | None = None) -> Predictor:
+    def predictor(self, *, engine: str = "auto", images: int | None = None) -> Predictor:
         """The one predictor of this classifier; ``engine``, ``images``: see ``tlkeras.engines.Runner``."""
         return Predictor(self, engine=engine, images=images)
 
     @cached_property
-    def _in_keras(self) -> Predictor:
+    def _predictor(self) -> Predictor:
         return self.predictor()
 
     def predict(self, images: Sequence[Any], *, batch_size: int = 32) -> np.ndarray:
-        """Calibrated probabilities float32 ``[N, K]`` of images, by Keras; see ``Predictor.answers``.
+        """Calibrated probabilities float32 ``[N, K]`` of images; see ``Predictor.answers``.
 
         Raises: ImageError, naming the image, for one that cannot be decoded.
         """
-        return self._in_keras.predict(images, batch_size=batch_size)
+        return self._predictor.predict(images, batch_size=batch_size)
 
     def save(self, folder: str | Path) -> Path:
         """Save into a new folder, which appears whole or not at all.
 
         Raises: StorageError when the folder exists or the disk refuses.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
         folder = Path(folder)
+        layout = head_layout(self.config.head, self.backbone.feature_size, len(self.class_names))
         with staged_folder(folder) as staged:
-            # Not ascontiguousarray, which would give scalars an axis.
-            arrays = {name: np.asarray(value.numpy(), order="C") for name, value in _named(self.network)}
-            try:
-                save_file(arrays, staged / WEIGHTS_FILE)
-            except SafetensorError as error:
-                raise StorageError(f"cannot write '{folder}' ({error})", next_step="Free some space.") from None
+            link(self.backbone.file(), staged / BACKBONE_FILE)
+            write_arrays(staged / HEAD_FILE, dict(zip(layout, self.head_weights, strict=True)))
             described = {
                 "format": "tlkeras-classifier",
                 "format_version": FORMAT_VERSION,
                 **asdict(self.config),
-                "sha256": {WEIGHTS_FILE: sha256_of(staged / WEIGHTS_FILE)},
+                "sha256": {name: sha256_of(staged / name) for name in WEIGHTS_FILES[FORMAT_VERSION]},
                 "versions": versions(),
             }
             described["sha256"][CONFIG_FILE] = hash_of(described)
@@ -135,44 +160,41 @@ class TrainedClassifier:
 
         Raises: ClassifierError when files are missing, changed since they were saved, or do not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = find(folder)
         described = read_description(folder)
         config = config_from_json(described, folder)
-        weights = folder / WEIGHTS_FILE
-        if not weights.is_file() or sha256_of(weights) != described["sha256"][WEIGHTS_FILE]:
-            raise ClassifierError(
-                f"'{weights}' is not the file that was saved (its SHA-256 differs from {CONFIG_FILE})",
-                next_step="Copy the folder again, or train again.",
-            )
+        version = described["format_version"]
+        for name in WEIGHTS_FILES[version]:
+            if not (folder / name).is_file() or sha256_of(folder / name) != described["sha256"][name]:
+                raise ClassifierError(
+                    f"'{folder / name}' is not the file that was saved (its SHA-256 differs from {CONFIG_FILE})",
+                    next_step="Copy the folder again, or train again.",
+                )
         if described["sha256"].get(CONFIG_FILE, hash_of(described)) != hash_of(described):
             raise ClassifierError(
                 f"'{folder / CONFIG_FILE}' was changed since it was saved (its SHA-256 differs from the one in it)",
                 next_step="Copy the folder again, or train again.",
             )
-        check_header(weights, config)
-        network = build_network(config)
+        check_headers(folder, version, config)
         try:
-            arrays = load_file(weights)
-        except SafetensorError as error:
-            raise ClassifierError(f"'{weights}' cannot be read ({error})") from None
-        variables = dict(_named(network))
-        # Files written before have numbers of the process in names, and an axis in scalars.
-        arrays = {_unnumbered(name): array for name, array in arrays.items()}
-        for name in arrays.keys() & variables.keys():
-            if variables[name].shape == () and arrays[name].shape == (1,):
-                arrays[name] = arrays[name].reshape(())
-        if set(arrays) != set(variables) or any(
-            arrays[n].shape != tuple(v.shape) or arrays[n].dtype != v.dtype for n, v in variables.items()
-        ):
-            raise misfit(weights)
-        if any(array.dtype.kind == "f" and not np.isfinite(array).all() for array in arrays.values()):
-            raise ClassifierError(f"'{weights}' holds numbers that are not finite", next_step="Train again.")
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
-        return cls(config, network)
+            parts = [read_arrays(folder / name) for name in WEIGHTS_FILES[version]]
+        except WeightsError as error:
+            raise ClassifierError(str(error)) from None
+        if not all(np.isfinite(array).all() for part in parts for array in part.values()):
+            raise ClassifierError(f"weights in '{folder}' are not finite", next_step="Train again.")
+        if version == 2:
+            backbone, head = _parted(parts[0], len(head_layout(config.head, 1, len(config.class_names))))
+            return cls(config, Frozen(config.backbone, config.size_px, tensors_sha256(backbone), held=backbone), head)
+        if tensors_sha256(parts[0]) != config.backbone_sha256:
+            raise misfit(folder)
+        frozen = Frozen(config.backbone, config.size_px, config.backbone_sha256, file=folder / BACKBONE_FILE)
+        return cls(config, frozen, list(parts[1].values()))
+
+
+def _parted(arrays: dict[str, np.ndarray], last: int) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """A file of format 2: the backbone's arrays, by names without numbers of a process, and the head's, the last."""
+    names = list(arrays)
+    return {unnumbered(name): arrays[name] for name in names[:-last]}, [arrays[name] for name in names[-last:]]
 
 
 def build_network(config: ClassifierConfig, backbone: Any | None = None, head: Any | None = None) -> Any:
@@ -183,7 +205,6 @@ def build_network(config: ClassifierConfig, backbone: Any | None = None, head: A
     import keras
 
     from tlkeras import backbones
-    from tlkeras.heads.config import build_head
 
     if backbone is None:
         backbone = backbones.build(config.backbone, "none", size_px=config.size_px)
@@ -217,12 +238,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _named(network: Any) -> list[tuple[str, Any]]:
-    # Keras numbers layers per process, and variables without a name of their own, so a variable is known by its place.
-    return [(f"{index:04d}.{_unnumbered(variable.name)}", variable) for index, variable in enumerate(network.weights)]
-
-
-def _unnumbered(name: str) -> str:
-    return re.sub(r"_\d+$", "", name)

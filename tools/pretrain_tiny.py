@@ -111,15 +111,15 @@ def make_views(folder: Path, root: Path, recipe: Recipe) -> None:
     missing = [k for k in range(recipe.views) if not (folder / f"features-{k:03d}.npy").exists()]
     if not missing:
         return
-    from tlkeras import backbones
+    from tlkeras.backbones.frozen import frozen
     from tlkeras.engines import open_engine
 
     chosen = photos(root)
     names = [path.relative_to(root).as_posix() for path in chosen.training]
     write_json(folder / "photos.json", {"training": names, "dropped": chosen.dropped})
     loaded = [Image.fromarray(decode(read_bytes(path)).pixels) for path in chosen.training]
-    teacher = backbones.build(TEACHER, "imagenet")
-    engine = None
+    teacher = frozen(TEACHER, "imagenet")
+    engine = open_engine(teacher)
 
     def seen(chunk: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What teacher and student see of some photos, uint8 ``[n, 224, 224, 3]`` and ``[n, 96, 96, 3]``."""
@@ -134,13 +134,11 @@ def make_views(folder: Path, root: Path, recipe: Recipe) -> None:
         started = time.perf_counter()
         order = np.random.default_rng([recipe.seed, chunk]).permutation(len(loaded))
         images = np.empty((len(loaded), STUDENT_PX, STUDENT_PX, 3), np.uint8)
-        features = np.empty((len(loaded), teacher.output_shape[-1]), np.float16)
+        features = np.empty((len(loaded), teacher.feature_size), np.float16)
         batches = np.array_split(order, -(-len(loaded) // _TEACHER_BATCH))
         with ThreadPoolExecutor(2) as pool:
             for rows, (large, small) in zip(batches, pool.map(lambda rows: seen(chunk, rows), batches), strict=True):  # noqa: B023
                 pixels = large.astype(np.float32)
-                if engine is None:
-                    engine = open_engine(teacher, backbones.weights_sha256(teacher), pixels)
                 images[rows], features[rows] = small, engine.run(pixels)
         for name, array in (("images", images), ("features", features)):
             buffer = io.BytesIO()

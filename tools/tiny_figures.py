@@ -38,19 +38,17 @@ def features(paths: list[Path], weights: str) -> np.ndarray:
     """Features float32 ``[N, 256]`` of the network with some weights, not stored."""
     import keras
 
-    from tlkeras import backbones
+    from tlkeras.backbones.frozen import frozen
     from tlkeras.data.pipeline import pixel_batches
     from tlkeras.engines import open_engine
     from tlkeras.training.config import TrainConfig
 
     config = TrainConfig("tlkeras_tiny", weights=weights)
     keras.utils.set_random_seed(0)
-    network = backbones.build(config.backbone, weights)
-    found = np.empty((len(paths), network.output_shape[-1]), np.float32)
-    engine = None
+    backbone = frozen(config.backbone, weights)
+    found = np.empty((len(paths), backbone.feature_size), np.float32)
+    engine = open_engine(backbone)
     for indices, pixels in pixel_batches([str(path) for path in paths], config.side_px, config.fit):
-        if engine is None:
-            engine = open_engine(network, backbones.weights_sha256(network), pixels)
         found[indices] = engine.run(pixels)
     return found
 

@@ -73,11 +73,11 @@ def test_contract(name, tmp_path, monkeypatch):
 
     # As part of a classifier it is saved and loaded too; the first network, emptied, stands for one that is built anew.
     config = ClassifierConfig(name, backbone.min_size_px, "stretch", False, HeadConfig(), ("a", "b"), 1.0, "")
-    saved = TrainedClassifier(config, build_network(config, again))
+    saved = TrainedClassifier.of_network(config, build_network(config, again))
     saved.save(tmp_path / "classifier")
     for variable in model.weights:
         variable.assign(np.zeros(variable.shape, variable.dtype))
-    monkeypatch.setattr("tlkeras.backbones.build", lambda *_, **__: model)
+    monkeypatch.setattr("tlkeras.backbones.network.build", lambda *_, **__: model)
     loaded = TrainedClassifier.load(tmp_path / "classifier")
     np.testing.assert_array_equal(loaded.logits(batch), saved.logits(batch))
 

@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_run(network, photo_folder, tmp_path, capfd
         assert main(["train", str(photo_folder), *network, "--out", str(tmp_path / name), "--json", "--seed", "3"]) == 0
         capfd.readouterr()
         runs.append(tmp_path / name)
-    for file in ("splits.csv", "predictions.csv", "metrics.json", "classifier/weights.safetensors"):
+    for file in ("splits.csv", "predictions.csv", "metrics.json", "classifier/head.safetensors"):
         assert (runs[0] / file).read_bytes() == (runs[1] / file).read_bytes(), file
 
 

@@ -26,7 +26,7 @@ def target(run_folder):
 def test_behind_an_average_and_a_linear_head_grad_cam_is_the_head_applied_to_each_place():
     """There each gradient is the head's weight over the number of places: class activation maps (Zhou et al. 2016)."""
     config = ClassifierConfig("mobilenet_0.25", 96, "crop", False, HeadConfig(), ("a", "b"), 0.5, "")
-    target = load_target(TrainedClassifier(config, build_network(config, small_network(96))))
+    target = load_target(TrainedClassifier.of_network(config, build_network(config, small_network(96))))
     image = photo(150, 140)
     found = Explainer(target).explain(image, 1)
     assert found.coarse.shape == (3, 3)

@@ -125,7 +125,9 @@ def test_the_published_export_passes_in_every_runtime(classifier, version_folder
 
 def test_another_classifier_does_not_pass_and_the_image_is_named(classifier, version_folder, samples):
     config = dataclasses.replace(classifier.config, temperature=classifier.config.temperature * 1.05)
-    found = check_parity(TrainedClassifier(config, classifier.network), version_folder, samples)
+    found = check_parity(
+        TrainedClassifier(config, classifier.backbone, classifier.head_weights), version_folder, samples
+    )
     failed = {check.runtime for check in found.checks if not check.passed}
     assert {"C++ loader", "ONNX Runtime"} <= failed
     with pytest.raises(ParityError, match=r"C\+\+ loader, bytes, batch 1: a probability of '\d\d\.\w+' differs"):

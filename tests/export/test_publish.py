@@ -32,7 +32,8 @@ def test_a_version_holds_what_was_asked_for(version_folder, classifier):
     assert names == {
         "MODEL_CARD.md",
         "assets.extra/classifier/classifier.json",
-        "assets.extra/classifier/weights.safetensors",
+        "assets.extra/classifier/backbone.safetensors",
+        "assets.extra/classifier/head.safetensors",
         "assets.extra/tf_serving_warmup_requests",
         "assets/labels.txt",
         "batching_params.pbtxt",
@@ -68,7 +69,7 @@ def test_the_manifest_says_where_the_files_come_from(version_folder, classifier)
 
 def test_weights_are_stored_once_in_the_saved_model(version_folder):
     variables = sum(path.stat().st_size for path in (version_folder / "variables").iterdir())
-    assert variables < 1.2 * (version_folder / CLASSIFIER_FOLDER / "weights.safetensors").stat().st_size
+    assert variables < 1.2 * (version_folder / CLASSIFIER_FOLDER / "backbone.safetensors").stat().st_size
 
 
 def test_the_classifier_inside_is_the_one_that_was_exported(version_folder, classifier, samples):

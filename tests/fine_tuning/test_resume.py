@@ -51,7 +51,7 @@ def figures(run):
     return {
         "metrics": json.loads((run / "metrics.json").read_text()),
         "predictions": (run / "predictions.csv").read_bytes(),
-        "weights": (run / "classifier" / "weights.safetensors").read_bytes(),
+        "weights": [(run / "classifier" / f"{part}.safetensors").read_bytes() for part in ("backbone", "head")],
         "tuning": {**tuning, "seconds": None, **untimed},
     }
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.fine_tuning.start import logits_on_validation, starting_head
-from tlkeras.heads.config import HeadConfig, head_logits
+from tlkeras.fine_tuning.start import logits_on_validation, starting_weights
+from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.train import train_head
+from tlkeras.predictor import head_in_numpy
 from tlkeras.progress import Silent
 
 COUNT, TRAINED = 120, 90
@@ -40,7 +41,7 @@ def relabelled(images, rows):
 
 def test_the_head_to_start_from_has_seen_the_training_photos_alone(frozen):
     head, images, features = frozen
-    expected = head_logits(starting_head(head, images, features), features[TRAINED:])
+    expected = head_in_numpy(head.config, starting_weights(head, images, features))(features[TRAINED:])
     np.testing.assert_array_equal(asked(frozen, images, refitted=False), expected)
     # Whatever the labels of validation are, its answers are the same.
     np.testing.assert_array_equal(asked(frozen, relabelled(images, slice(TRAINED, None)), refitted=False), expected)

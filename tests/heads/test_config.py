@@ -4,8 +4,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from tlkeras.backbones.tensors import named
 from tlkeras.errors import ConfigError
-from tlkeras.heads.config import HeadConfig, build_head, build_mlp, linear_model
+from tlkeras.heads.config import HeadConfig, build_head, build_mlp, head_layout
 from tlkeras.heads.linear import LinearHead, unit_rows
 
 
@@ -53,13 +54,23 @@ def test_layer_names_are_stable(config, names):
         assert model.output_shape == (None, 3)
 
 
-def test_linear_model_equals_the_head():
+@pytest.mark.parametrize(
+    "config",
+    [HeadConfig(), HeadConfig("mlp", (4,), 0.0, False), HeadConfig("mlp", (4, 3), 0.5), HeadConfig("mlp", (5,), 0.5)],
+)
+def test_the_layout_is_that_of_the_keras_network(config):
+    weights = named(build_head(config, 6, 3).weights)
+    assert head_layout(config, 6, 3) == {name: values.shape for name, values in weights.items()}
+
+
+def test_the_linear_head_in_keras_is_the_head_that_was_fitted():
     rng = np.random.default_rng(0)
     head = LinearHead(rng.normal(size=(6, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32))
     features = rng.normal(size=(5, 6)).astype(np.float32)
-    logits = np.asarray(linear_model(head)(features))
-    np.testing.assert_allclose(logits, head.logits(unit_rows(features)), atol=1e-5)
-    np.testing.assert_allclose(np.asarray(linear_model(head)(3 * features)), logits, atol=1e-5)
+    model = build_head(HeadConfig(), 6, 3)
+    model.set_weights(head.arrays)
+    np.testing.assert_allclose(np.asarray(model(features)), head.logits(unit_rows(features)), atol=1e-5)
+    np.testing.assert_allclose(np.asarray(model(3 * features)), np.asarray(model(features)), atol=1e-5)
 
 
 def test_standardises_with_the_given_statistics():

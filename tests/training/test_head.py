@@ -5,12 +5,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tlkeras.backbones.frozen import Frozen
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError
 from tlkeras.features.extract import Extraction
 from tlkeras.features.source import Features, cut
-from tlkeras.heads.config import HeadConfig, linear_model
-from tlkeras.heads.linear import LinearHead
+from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.search import search_linear
 from tlkeras.progress import Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
@@ -36,8 +36,7 @@ def drawn(count, size, classes, validation=0.2):
 
 
 def peak_bytes(work):
-    """What ``work`` gives, and the most bytes that it held; a Keras that is imported meanwhile would count, too."""
-    linear_model(LinearHead(np.zeros((2, 2), np.float32), np.zeros(2, np.float32)))
+    """What ``work`` gives, and the most bytes that it held."""
     tracemalloc.start()
     try:
         result = work()
@@ -93,16 +92,11 @@ def test_measuring_holds_no_table_of_probabilities():
     count, size, classes = 12_000, 16, 400
     images, features = drawn(count, size, classes)
     weights = np.random.default_rng(2).normal(size=(size, classes)).astype(np.float32)
-    head = linear_model(LinearHead(weights, np.zeros(classes, np.float32)))
-    config = ClassifierConfig("x", 32, "crop", False, HeadConfig(), images.class_names, 1.3, "0")
-
-    class Classifier(TrainedClassifier):
-        head = property(lambda self: self.network)
-
+    config = ClassifierConfig("tlkeras_tiny", 32, "crop", False, HeadConfig(), images.class_names, 1.3, "")
+    backbone = Frozen("tlkeras_tiny", 32, "", held={})
+    classifier = TrainedClassifier(config, backbone, (weights, np.zeros(classes, np.float32)))
     rows = np.arange(0, count, 2)
-    measurement, peak = peak_bytes(
-        lambda: measure_features(Classifier(config, head), images.subset(rows), features, rows)
-    )
+    measurement, peak = peak_bytes(lambda: measure_features(classifier, images.subset(rows), features, rows))
     assert peak < 8 * len(rows) * classes * 2
     assert measurement.evaluation.images == len(rows)
     np.testing.assert_array_equal(measurement.answers.labels, images.labels[rows])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tlkeras.backbones.network import application as application
     from tlkeras.backbones.network import build as build
     from tlkeras.backbones.network import scale_pixels_class as scale_pixels_class
-    from tlkeras.backbones.network import weights_sha256 as weights_sha256
+    from tlkeras.backbones.tensors import weights_sha256 as weights_sha256
 
 __all__ = [
     "BACKBONES",
@@ -31,6 +31,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what builds networks when it is first used: it needs NumPy, the list of networks does not."""
-    if name in ("application", "build", "scale_pixels_class", "weights_sha256"):
+    if name == "weights_sha256":
+        return getattr(importlib.import_module("tlkeras.backbones.tensors"), name)
+    if name in ("application", "build", "scale_pixels_class"):
         return getattr(importlib.import_module("tlkeras.backbones.network"), name)
     raise AttributeError(f"module 'tlkeras.backbones' has no attribute '{name}'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import os
 import random
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.backbones.efficientnet_lite import load_published
-from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, WeightsFile, get
-from tlkeras.backbones.weights import IMAGENET, NONE, PRETRAINED, Progress, cached_copy, resolve
+from tlkeras.backbones.table import BUILT_IN, CAFFE, TF, TORCH, Backbone, get
+from tlkeras.backbones.tensors import named, tensors_sha256
+from tlkeras.backbones.weights import IMAGENET, NONE, PRETRAINED, Progress, cached_copy, check_tensors, resolve
 from tlkeras.errors import ConfigError, WeightsError
 from tlkeras.storage import disk_errors, write_bytes
 
@@ -129,8 +129,10 @@ def build(
         _load(model, path, f"{backbone.name} {'with' if top else 'without'} its ImageNet top")
         if backbone.family == "EfficientNet":
             _square_published_deviations(network)
-        if weights in (PRETRAINED, IMAGENET):
-            _check_tensors(model, backbone.weights_top if top else backbone.weights, top, path)
+        file = backbone.weights_top if top else backbone.weights
+        if weights in (PRETRAINED, IMAGENET) and file is not None and file.tensors is not None:
+            below_top = named(model.weights[:-2] if top else model.weights)  # without its kernel and bias
+            check_tensors(file, tensors_sha256(below_top), path, backbone.name)
     return model
 
 
@@ -186,23 +188,6 @@ def random_twin(backbone: str, pixels: np.ndarray, *, seed: int = 0) -> keras.Mo
     return network
 
 
-def weights_sha256(model: keras.Model) -> str:
-    """The sha256 (hexadecimal) over shape, dtype and bytes of all weights in order.
-
-    Neither layer names nor what is trainable matter, nor the states of random generators.
-    """
-    return _sha256_of(model.weights)
-
-
-def _sha256_of(variables: list[Any]) -> str:
-    digest = hashlib.sha256()
-    for variable in variables:
-        values = np.ascontiguousarray(variable.numpy())
-        digest.update(f"{values.shape} {values.dtype.name};".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
-
-
 def _checked_size(backbone: Backbone, size_px: int | None, top: bool) -> int:
     if size_px is None:
         return backbone.size_px
@@ -248,19 +233,6 @@ def _load(model: keras.Model, path: Path, what: str) -> None:
             next_step="Choose the file or the backbone that belongs to it; delete a damaged ImageNet file "
             "to download it again.",
         ) from error
-
-
-def _check_tensors(model: keras.Model, file: WeightsFile | None, top: bool, path: Path) -> None:
-    """Warn where the tensors below the top are not those that were published, in a file without a pinned hash."""
-    if file is None or file.tensors is None:
-        return
-    below_top = model.weights[:-2] if top else model.weights  # kernel and bias
-    if _sha256_of(below_top) != file.tensors:
-        warnings.warn(
-            f"the tensors of {path} are not the published ones: the network is another than '{model.name}' elsewhere; "
-            "delete the file to download it again, or give its path as the weights if it is meant",
-            stacklevel=2,
-        )
 
 
 def _is_of_whole_model(path: Path) -> bool:

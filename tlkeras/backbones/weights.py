@@ -105,6 +105,16 @@ def resolve(
     return path
 
 
+def check_tensors(file: WeightsFile, sha256: str, path: Path, name: str) -> None:
+    """Warn where the tensors below the top are not those that were published, in a file that Keras pins no hash for."""
+    if file.tensors is not None and file.tensors != sha256:
+        warnings.warn(
+            f"the tensors of {path} are not the published ones: the network is another than '{name}' elsewhere; "
+            "delete the file to download it again, or give its path as the weights if it is meant",
+            stacklevel=2,
+        )
+
+
 def file_hash(path: Path, like: str = "") -> str:
     """The hexadecimal digest of a file, md5 if ``like`` has 32 digits and sha256 otherwise."""
     with path.open("rb") as stream:

@@ -5,6 +5,8 @@ The photos are audited and split as training does it, so that its test stays uns
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import backbones
+from tlkeras.backbones.frozen import Frozen, of_network
 from tlkeras.backbones.network import random_twin
 from tlkeras.choosing.transferability import label_agreement, logme, statistics_shift
 from tlkeras.data.audit import audit
@@ -21,12 +23,15 @@ from tlkeras.data.pipeline import pixel_batches
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
 from tlkeras.engines import Run, open_engine
-from tlkeras.errors import DataError
+from tlkeras.errors import DataError, FormatError, StorageError
 from tlkeras.evaluation.metrics import accuracy_interval
 from tlkeras.features.source import FeatureSource
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.search import search_linear
+from tlkeras.json_csv import read_json
 from tlkeras.progress import Reporter
+from tlkeras.storage import cache_root, write_json
+from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import source_for
 
@@ -192,30 +197,30 @@ def measure(name: str, config: TrainConfig, photos: Photos, reporter: Reporter) 
     """
     began = time.perf_counter()
     source = source_for(config)
-    network = source.network
+    backbone = source.backbone
     features = source.of(photos.verdicts, reporter).matrix
     pixels = _first_pixels(config, photos.verdicts)
-    engine = open_engine(network, source.spaces[0].weights_sha256, pixels, name=config.engine)
+    engine = open_engine(backbone, name=config.engine)
     ms = {batch: milliseconds(engine.run, pixels, batch) for batch in BATCHES}
-    stored = sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in network.weights)
-    shift = statistics_shift(network, pixels)
-    parameters = int(network.count_params())
-    twin = _random_features(config, source, photos, pixels, reporter)
+    shift, twin = _told_by_keras(backbone, pixels, config.seed)
+    spaces = [replace(space, weights_sha256=twin.sha256, precision="fp32") for space in source.spaces]
+    # Converting a network costs more than it saves for one that is never used again.
+    of_twin = FeatureSource(twin, spaces, engine="tensorflow").of(photos.verdicts, reporter).matrix
     return Measured(
         name=name,
         backbone=config.backbone,
         weights=config.weights,
         size_px=config.side_px,
         feature_size=features.shape[1],
-        parameters=parameters,
-        megabytes=round(stored / 1e6, 2),
+        parameters=backbone.row.parameters,
+        megabytes=round(sum(values.nbytes for values in backbone.arrays.values()) / 1e6, 2),
         ms=ms,
         engine=engine.name,
         difference=engine.difference,
         logme=logme(features, photos.labels, photos.class_count),
         shift=shift,
         probe=probe(features, photos, seed=config.seed),
-        random=probe(twin, photos, seed=config.seed),
+        random=probe(of_twin, photos, seed=config.seed),
         seconds=round(time.perf_counter() - began, 3),
     )
 
@@ -256,14 +261,27 @@ def milliseconds(run: Run, pixels: np.ndarray, batch: int) -> float:
     return round(1000 * best / batch, 3)
 
 
-def _random_features(
-    config: TrainConfig, source: FeatureSource, photos: Photos, pixels: np.ndarray, reporter: Reporter
-) -> np.ndarray:
-    twin = random_twin(config.backbone, pixels, seed=config.seed)
-    sha256 = backbones.weights_sha256(twin)
-    spaces = [replace(space, weights_sha256=sha256, precision="fp32") for space in source.spaces]
-    # Converting a network costs more than it saves for one that is never used again.
-    return FeatureSource(lambda: twin, spaces, engine="tensorflow").of(photos.verdicts, reporter).matrix
+def _told_by_keras(backbone: Frozen, pixels: np.ndarray, seed: int) -> tuple[float | None, Frozen]:
+    """The shift of statistics between ``pixels`` and the pretraining, and the random twin that starts from them.
+
+    Both need Keras. What it said is kept in the cache: the next comparison on the same photos asks for it only where
+    the twin's features are missing.
+    """
+    asked = [backbone.sha256, backbone.size_px, seed, versions()["keras"], hashlib.sha256(pixels.tobytes()).hexdigest()]
+    note = cache_root() / "twins" / f"{hashlib.sha256(repr(asked).encode()).hexdigest()[:32]}.json"
+
+    def build() -> Any:
+        return random_twin(backbone.row.name, pixels, seed=seed)
+
+    with contextlib.suppress(OSError, FormatError):
+        known = read_json(note, {"weights_sha256": str, "statistics_shift": (float, None)})
+        return known["statistics_shift"], Frozen(
+            backbone.row.name, backbone.size_px, known["weights_sha256"], build=build
+        )
+    shift, twin = statistics_shift(backbone.network, pixels), of_network(backbone.row.name, build())
+    with contextlib.suppress(StorageError):
+        write_json(note, {"format_version": 1, "weights_sha256": twin.sha256, "statistics_shift": shift})
+    return shift, twin
 
 
 def _first_pixels(config: TrainConfig, verdicts: Sequence[Verdict]) -> np.ndarray:

@@ -51,7 +51,8 @@ _SYSTEM_FOLDERS = frozenset(
 )
 # Files by which a folder is told that tlkeras has written: runs, classifiers, exports, shards, pictures.
 _OWN_FILES = (
-    {"run.json", "metrics.json"}, {"classifier.json", "weights.safetensors"}, {"manifest.json", "MODEL_CARD.md"},
+    {"run.json", "metrics.json"}, {"classifier.json", "head.safetensors"}, {"classifier.json", "weights.safetensors"},
+    {"manifest.json", "MODEL_CARD.md"},
     {"task.json"}, {"features.json"}, {"predictions.json"}, {"attack.json"}, {"ideal.json"}, {"robustness.json"},
     {"explain.json"}, {"feature_maps.json"},
 )

@@ -134,8 +134,10 @@ def check_parity(
     reporter = reporter or Silent()
     images = samples.images
     chunks = _groups(len(images), _PYTHON_BATCH)
-    whole = np.concatenate([trained.predict([images[index].read() for index in chunk]) for chunk in chunks])
-    cut = np.concatenate([trained.predict(list(_cut_alike(images, group))) for group in _groups(len(images), _CUT)])
+    # Keras itself is what all others are held against.
+    python = trained.predictor(engine="tensorflow")
+    whole = np.concatenate([python.predict([images[index].read() for index in chunk]) for chunk in chunks])
+    cut = np.concatenate([python.predict(list(_cut_alike(images, group))) for group in _groups(len(images), _CUT)])
     asked = _Asked([image.name for image in images], images, trained.class_names, whole, cut)
     checks: list[Check] = []
     for one, engine in runtimes_of(folder):

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from tlkeras import backbones
+from tlkeras.backbones.frozen import Frozen, frozen
 from tlkeras.backbones.table import OWN_FIT
+from tlkeras.backbones.tensors import tensors_sha256
+from tlkeras.backbones.weights import NONE
 from tlkeras.cluster import HERE, LOCAL, Place, check_address, connected
 from tlkeras.data.dataset import Left, found_json
 from tlkeras.data.remote import is_remote
@@ -21,7 +24,8 @@ from tlkeras.engines import prepare
 from tlkeras.errors import ConfigError
 from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
-from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker, weights_of
+from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker
+from tlkeras.graphs import pack
 from tlkeras.images.resize import check_fit
 from tlkeras.progress import Reporter, Silent
 from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
@@ -91,14 +95,14 @@ def extract_to(
     planned = plan(
         data, rows_a_shard=rows_a_shard, data_dir=data_dir, class_from_name=class_from_name, classes_at=classes_at
     )
-    import keras
+    if weights == NONE:
+        import keras
 
-    keras.utils.set_random_seed(seed)
-    network = backbones.build(backbone, weights, size_px=size_px)
-    weights_sha256 = backbones.weights_sha256(network)
-    space = FeatureSpace.of(network, weights_sha256, backbone=row.name, fit=fit, precision=precision)
+        keras.utils.set_random_seed(seed)
+    made = frozen(backbone, weights, size_px)
+    space = FeatureSpace.of(made, fit=fit, precision=precision)
     job = Job(_full(to), "features", asdict(space), engine=engine)
-    bulk = _run(job, network, weights_of(network), planned, {}, place, reporter or Silent())
+    bulk = _run(job, made, (), planned, {}, place, reporter or Silent())
     if not is_remote(job.to):
         link_shards(space, Path(job.to))
     return bulk
@@ -122,11 +126,12 @@ def predict_to(
     _check(place, rows_a_shard)
     planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir, need_layout=False)
     config = classifier.config
-    backbone = classifier.network.get_layer("backbone")
-    space = FeatureSpace.of(backbone, config.backbone_sha256, backbone=config.backbone, fit=config.fit)
+    backbone, head = classifier.backbone, classifier.head_weights
+    space = FeatureSpace.of(backbone, fit=config.fit)
     job = Job(_full(to), "predictions", asdict(space), classifier=config, engine=engine)
-    described = {"classifier": _plain(config), "network_sha256": backbones.weights_sha256(classifier.network)}
-    return _run(job, backbone, weights_of(classifier.network), planned, described, place, reporter or Silent())
+    network = {f"{index:04d}": values for index, values in enumerate((*backbone.arrays.values(), *head))}
+    described = {"classifier": _plain(config), "network_sha256": tensors_sha256(network)}
+    return _run(job, backbone, head, planned, described, place, reporter or Silent())
 
 
 def _check(place: Place, rows_a_shard: int) -> None:
@@ -150,8 +155,8 @@ def _plain(config: ClassifierConfig) -> dict[str, Any]:
 
 def _run(
     job: Job,
-    network: Any,
-    weights: list[np.ndarray],
+    backbone: Frozen,
+    head: Sequence[np.ndarray],
     planned: Plan,
     described: dict[str, Any],
     place: Place,
@@ -176,7 +181,7 @@ def _run(
     tally = _Tally(started)
     if todo:
         total = planned.images or sum(shard.rows for shard in shards.values())
-        with reporter.step(job.kind) as progress, _computing(job, network, weights, todo, place) as results:
+        with reporter.step(job.kind) as progress, _computing(job, backbone, head, todo, place) as results:
             for done in results:
                 shards[done.number] = done.shard
                 tally.note(done)
@@ -204,26 +209,28 @@ def _run(
 @contextlib.contextmanager
 def _computing(
     job: Job,
-    network: Any,
-    weights: list[np.ndarray],
+    backbone: Frozen,
+    head: Sequence[np.ndarray],
     todo: list[tuple[int, str, Work]],
     place: Place,
 ) -> Iterator[Iterator[FinishedShard]]:
-    converted = prepare(network, job.space["weights_sha256"], name=job.engine)
     if place.on == LOCAL:
-        yield _here(job, weights, todo)
+        yield _here(job, backbone, head, todo)
         return
     from tlkeras.features.on_ray import run_on_ray
 
-    broadcast = Broadcast(weights, converted.read_bytes() if converted else None)
+    prepare(backbone, name=job.engine)
+    broadcast = Broadcast(dict(backbone.arrays), tuple(head), pack(backbone))
     with connected(place.on, place.env) as ray:
         yield run_on_ray(ray, replace(job, threads=1, readers=1), broadcast, todo, place.actors)
 
 
-def _here(job: Job, weights: list[np.ndarray], todo: list[tuple[int, str, Work]]) -> Iterator[FinishedShard]:
+def _here(
+    job: Job, backbone: Frozen, head: Sequence[np.ndarray], todo: list[tuple[int, str, Work]]
+) -> Iterator[FinishedShard]:
     from tlkeras.features.on_ray import peak_megabytes
 
-    worker = Worker(job, weights)
+    worker = Worker(job, backbone, head)
     for number, name, work in todo:
         started, cpu = time.perf_counter(), time.process_time()
         shard = worker.run(work, name)

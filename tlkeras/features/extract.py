@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from tlkeras.data.pipeline import BATCH_SIZE, pixel_batches
 from tlkeras.engines import Runner
 from tlkeras.errors import ImageError
 from tlkeras.features.store import FeatureStore
+from tlkeras.graphs import Network
 from tlkeras.progress import Advance
 
 # What an interruption can cost, and how many vectors wait in memory: 2.6 MB for 1,280 features.
@@ -40,7 +40,7 @@ def extract(
     paths: Sequence[str],
     keys: Sequence[str],
     stores: Sequence[FeatureStore],
-    network: Callable[[], Any],
+    backbone: Network,
     *,
     engine: str = "auto",
     batch_size: int = BATCH_SIZE,
@@ -48,8 +48,8 @@ def extract(
 ) -> Extraction:
     """Make sure that every image has its vector in every store.
 
-    ``keys``: content hash of each file. ``stores``: one per view of the same recipe. ``network``: builds the
-    frozen Keras backbone; called only when something is missing. Finished vectors are stored in shards of
+    ``keys``: content hash of each file. ``stores``: one per view of the same recipe. ``backbone``: that
+    of the recipe. Finished vectors are stored in shards of
     ``SHARD_ROWS``, and what is finished when the pass is interrupted is stored too, so that the next call
     goes on from there. Memory does not grow with the number of images.
 
@@ -62,7 +62,7 @@ def extract(
     failed: list[tuple[int, ImageError]] = []
     space = stores[0].space
     views = [store.space.view for store in stores]
-    runner = Runner(network, space.weights_sha256, views, engine=engine, precision=space.precision)
+    runner = Runner(backbone, views, engine=engine, precision=space.precision)
     waiting = _Waiting(stores)
     done = 0
     try:

@@ -40,7 +40,7 @@ class ShardActor:
         self.job = job
         self.attempts = attempts
         sent = ray.get(broadcast) if isinstance(broadcast, ray.ObjectRef) else broadcast
-        self.worker = Worker(job, sent.weights, sent.converted)
+        self.worker = Worker(job, sent.unpacked(job.space), sent.head)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Compute the pieces of one batch; errors of ours come back as rows, one line each, not as tracebacks."""

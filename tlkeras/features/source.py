@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from tlkeras.backbones.frozen import Frozen
 from tlkeras.data.verdicts import Verdict
 from tlkeras.engines import averaged, prepare
 from tlkeras.errors import DataError
@@ -57,23 +57,17 @@ def cut(rows: np.ndarray, most: int) -> list[np.ndarray]:
 class FeatureSource:
     """Gives features of images, through the store.
 
-    ``network``: builds the frozen Keras backbone (pixels in 0..255 → features) when it is first needed.
-    ``spaces``: one per view; see ``FeatureSpace``.
+    ``spaces``: of the backbone, one per view; see ``FeatureSpace``.
     """
 
-    def __init__(self, network: Callable[[], Any], spaces: Sequence[FeatureSpace], *, engine: str = "auto") -> None:
-        self._build = network
+    def __init__(self, backbone: Frozen, spaces: Sequence[FeatureSpace], *, engine: str = "auto") -> None:
+        self.backbone = backbone
         self.spaces = tuple(spaces)
         self.engine = engine
 
-    @cached_property
-    def network(self) -> Any:
-        """The frozen Keras backbone."""
-        return self._build()
-
     def prepare(self) -> None:
-        """Build the network and convert it for its engine before the first image is there."""
-        prepare(self.network, self.spaces[0].weights_sha256, name=self.engine)
+        """Convert the network for its engine before the first image is there, unless it is converted already."""
+        prepare(self.backbone, name=self.engine)
 
     def of(self, verdicts: Sequence[Verdict], reporter: Reporter) -> Features:
         """Features of images that the audit has kept, in their order.
@@ -84,7 +78,7 @@ class FeatureSource:
         keys = [v.sha256 for v in verdicts]
         stores = [FeatureStore(space) for space in self.spaces]
         with reporter.step("features") as progress:
-            extraction = extract(paths, keys, stores, lambda: self.network, engine=self.engine, progress=progress)
+            extraction = extract(paths, keys, stores, self.backbone, engine=self.engine, progress=progress)
         if extraction.failed:
             index, error = extraction.failed[0]
             raise DataError(

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.engines import RECIPE_VERSION
+from tlkeras.backbones.frozen import Frozen
 from tlkeras.errors import DataError, FormatError, StorageError
 from tlkeras.features.shards import ShardSet
+from tlkeras.graphs import RECIPE_VERSION
 from tlkeras.json_csv import read_json
 from tlkeras.locks import alone_in
 from tlkeras.storage import cache_root, sha256_of, size_of, write_bytes, write_json
@@ -55,10 +56,11 @@ class FeatureSpace:
     precision: str = "fp32"
 
     @classmethod
-    def of(cls, network: Any, weights_sha256: str, *, backbone: str, fit: str, precision: str = "fp32") -> FeatureSpace:
-        """The plain space of a Keras backbone, pixels → features; ``weights_sha256``: see ``backbones``."""
-        size_px, size = int(network.input_shape[1]), int(network.output_shape[-1])
-        return cls(backbone, weights_sha256, size_px, fit, size, precision=precision)
+    def of(cls, backbone: Frozen, *, fit: str, precision: str = "fp32") -> FeatureSpace:
+        """The plain space of a backbone."""
+        return cls(
+            backbone.row.name, backbone.sha256, backbone.size_px, fit, backbone.feature_size, precision=precision
+        )
 
     @property
     def key(self) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tlkeras import backbones
+from tlkeras.backbones.frozen import Frozen
+from tlkeras.backbones.tensors import Arrays, tensors_sha256
 from tlkeras.data.audit import first_verdict
 from tlkeras.data.containers import missing_bytes, parquet_rows, tfrecord_rows
 from tlkeras.data.dataset import split_named
@@ -23,13 +24,14 @@ from tlkeras.data.pipeline import BATCH_SIZE, BATCHES_AHEAD, in_batches, in_orde
 from tlkeras.data.remote import is_remote, read_image
 from tlkeras.data.verdicts import Content, content_of
 from tlkeras.data.work import Work
-from tlkeras.engines import Runner, adopt
+from tlkeras.engines import Runner
 from tlkeras.errors import ImageError, WeightsError
 from tlkeras.features.shards import Rows, Shard, write_shard
+from tlkeras.graphs import adopt
 from tlkeras.images.decode import decode
 from tlkeras.images.resize import fit_to_square
 from tlkeras.predictor import Predictor
-from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
+from tlkeras.trained import ClassifierConfig, TrainedClassifier
 
 
 @dataclass(frozen=True)
@@ -70,50 +72,40 @@ class FinishedShard:
 class Broadcast:
     """What is sent to a cluster once for all its workers.
 
-    weights: the network's. converted: the network as an engine takes it; to do that, each worker would need seconds
-    and some 700 MB.
+    backbone: its weights. head: the classifier's, for predictions. graph: see ``tlkeras.graphs.pack``; to convert the
+    network, each worker would need seconds and some 700 MB.
     """
 
-    weights: list[np.ndarray]
-    converted: bytes | None = None
+    backbone: Arrays
+    head: tuple[np.ndarray, ...]
+    graph: tuple[bytes, bytes] | None = None
 
+    def unpacked(self, space: dict[str, Any]) -> Frozen:
+        """The backbone on the machine that it was sent to.
 
-def weights_of(network: Any) -> list[np.ndarray]:
-    """The weights of a network in order, to be sent to workers."""
-    return [np.asarray(variable.numpy()) for variable in network.weights]
+        Raises: WeightsError when it is not the one of ``space``.
+        """
+        if tensors_sha256(self.backbone) != space["weights_sha256"]:
+            raise WeightsError("a worker has other weights than those that were sent", next_step="Start again.")
+        made = Frozen(space["backbone"], space["size_px"], space["weights_sha256"], held=self.backbone)
+        if self.graph is not None:
+            adopt(made, self.graph)
+        return made
 
 
 class Worker:
-    """Turns work into shards. ``weights``: of the backbone, or of the whole classifier for predictions.
+    """Turns work into shards. ``backbone``: that of the job's space. ``head``: the classifier's, for predictions."""
 
-    ``converted``: see ``Broadcast``.
-
-    Raises: WeightsError when the network here is not the one that was sent.
-    """
-
-    def __init__(self, job: Job, weights: list[np.ndarray], converted: bytes | None = None) -> None:
+    def __init__(self, job: Job, backbone: Frozen, head: Sequence[np.ndarray] = ()) -> None:
         self.job = job
         space = job.space
-        if converted is not None:
-            adopt(space["weights_sha256"], space["size_px"], converted)
-        if job.classifier is None:
-            self.network = backbones.build(space["backbone"], "none", size_px=space["size_px"])
-        else:
-            self.network = build_network(job.classifier)
-        _assign(self.network, weights)
-        backbone = self.network if job.classifier is None else self.network.get_layer("backbone")
-        if backbones.weights_sha256(backbone) != space["weights_sha256"]:
-            raise WeightsError("a worker's network has other weights than those that were sent",
-                               next_step="Install the same versions of keras and tlkeras everywhere.")  # fmt: skip
         options: dict[str, Any] = {"engine": job.engine, "threads": job.threads}
         self._compute: Callable[[np.ndarray], np.ndarray]
         if job.classifier is None:
-            self._runner = Runner(
-                lambda: self.network, space["weights_sha256"], precision=space["precision"], **options
-            )
-            self._compute, self._size = self._runner, int(self.network.output_shape[-1])
+            self._runner = Runner(backbone, precision=space["precision"], **options)
+            self._compute, self._size = self._runner, backbone.feature_size
         else:
-            predictor = Predictor(TrainedClassifier(job.classifier, self.network), **options)
+            predictor = Predictor(TrainedClassifier(job.classifier, backbone, head), **options)
             self._runner = predictor.features
             self._compute, self._size = predictor.of_pixels, len(job.classifier.class_names)
 
@@ -176,19 +168,7 @@ def _given(data: bytes | None) -> bytes:
     return data
 
 
-def _assign(network: Any, weights: list[np.ndarray]) -> None:
-    if [tuple(variable.shape) for variable in network.weights] != [weight.shape for weight in weights]:
-        raise WeightsError("the weights that were sent do not fit the network that is built here",
-                           next_step="Install the same versions of keras and tlkeras everywhere.")  # fmt: skip
-    for variable, weight in zip(network.weights, weights, strict=True):
-        variable.assign(weight)
-
-
 def one_thread() -> None:
-    """Leave one core to this process: TensorFlow and the libraries below it; call before anything runs."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    """Leave one core to this process: TensorFlow and the libraries below it; call before anything is imported."""
+    libraries = ("OMP", "OPENBLAS", "MKL", "TF_NUM_INTRAOP", "TF_NUM_INTEROP")
+    os.environ.update({f"{name}{'' if name.startswith('TF') else '_NUM'}_THREADS": "1" for name in libraries})

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import backbones
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.contest import FROZEN, Contest, contest, to_json
 from tlkeras.fine_tuning.loop import Interruption, Loop
@@ -130,8 +129,4 @@ def _classifier(described: ClassifierConfig, weights: Sequence[np.ndarray], temp
     network = build_network(described)
     for variable, value in zip(network.weights, weights, strict=True):
         variable.assign(value)
-    backbone = network.get_layer("backbone")
-    backbone.trainable = False
-    # Its own hash: stored features of the pretrained network are not those of this one.
-    sha256 = backbones.weights_sha256(backbone)
-    return TrainedClassifier(replace(described, temperature=temperature, backbone_sha256=sha256), network)
+    return TrainedClassifier.of_network(replace(described, temperature=temperature), network)

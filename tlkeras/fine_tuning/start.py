@@ -19,10 +19,10 @@ from tlkeras.data.verdicts import Verdict
 from tlkeras.fine_tuning.augment import PRESETS, Batches, kept_side_px
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.state import WeightsChoice
-from tlkeras.heads.config import head_logits, linear_model
 from tlkeras.heads.linear import PathSolver, rotate, unit_rows
 from tlkeras.heads.search import assign_folds, out_of_fold
 from tlkeras.heads.train import Head
+from tlkeras.predictor import head_in_numpy
 from tlkeras.progress import Reporter
 from tlkeras.trained import ClassifierConfig
 
@@ -115,18 +115,18 @@ class Start:
         return hashlib.sha256(f"{photos} {json.dumps(options)}".encode()).hexdigest()
 
 
-def starting_head(head: Head, images: LabelledImages, features: np.ndarray) -> Any:
-    """The Keras head to start from: of the same kind and strength, fitted on the training photos alone.
+def starting_weights(head: Head, images: LabelledImages, features: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The weights of the head to start from: of the same kind and strength, fitted on the training photos alone.
 
     ``features``: float32 ``[N, D]``, aligned with ``images``. An MLP was never fitted on validation, and is itself it.
     """
     if not _refitted(head):
-        return head.model
+        return head.weights
     train = np.flatnonzero(images.splits == "train")
     rotated = rotate(unit_rows(features[train]))
     solver = PathSolver(rotated.rows, images.labels[train], len(images.class_names), rotated.spread)
     solver.solve(head.description["strength"])
-    return linear_model(rotated.head(solver.coefficients, solver.intercepts))
+    return rotated.head(solver.coefficients, solver.intercepts).arrays
 
 
 def logits_on_validation(
@@ -143,7 +143,7 @@ def logits_on_validation(
     """
     chosen = np.flatnonzero(images.splits == "validation")
     if not refitted or not _refitted(head):
-        return head_logits(starting_head(head, images, features), features[chosen])
+        return head_in_numpy(head.config, starting_weights(head, images, features))(features[chosen])
     train = np.flatnonzero(images.splits == "train")
     rows = np.concatenate([train, chosen])
     rotated = rotate(unit_rows(features[rows]))

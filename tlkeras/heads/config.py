@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from tlkeras.heads.linear import LinearHead
-
 KINDS: tuple[str, ...] = ("linear", "mlp")
 AUTO = "auto"
 
@@ -109,6 +107,21 @@ def build_head(config: HeadConfig, feature_size: int, class_count: int) -> keras
     return build_mlp(config, feature_size, class_count)
 
 
+def head_layout(config: HeadConfig, feature_size: int, class_count: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a head's weights, in the order of its Keras network's, by the names that a file gives them."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    size = feature_size
+    if config.kind == "mlp":
+        shapes += [("moving_mean", (size,)), ("moving_variance", (size,))]
+        normalised = ("gamma", "beta", "moving_mean", "moving_variance")
+        for units in config.units:
+            shapes += [("kernel", (size, units))]
+            shapes += [(name, (units,)) for name in (normalised if config.batch_norm else ("bias",))]
+            size = units
+    shapes += [("kernel", (size, class_count)), ("bias", (class_count,))]
+    return {f"{index:04d}.{name}": shape for index, (name, shape) in enumerate(shapes)}
+
+
 def build_linear(feature_size: int, class_count: int) -> keras.Model:
     """The Keras network of a linear head, [N, feature_size] → logits [N, class_count].
 
@@ -123,13 +136,6 @@ def build_linear(feature_size: int, class_count: int) -> keras.Model:
     features = keras.Input((feature_size,), name="features")
     directions = keras.layers.UnitNormalization(name="unit_length")(features)
     return keras.Model(features, keras.layers.Dense(class_count, name="logits")(directions), name="linear_head")
-
-
-def linear_model(head: LinearHead) -> keras.Model:
-    """``build_linear`` with the weights of ``head``, which was fitted on ``unit_rows`` of the features."""
-    model = build_linear(*head.weights.shape)
-    model.get_layer("logits").set_weights([head.weights, head.bias])
-    return model
 
 
 def build_mlp(

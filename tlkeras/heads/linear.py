@@ -55,6 +55,11 @@ class LinearHead:
     weights: np.ndarray
     bias: np.ndarray
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both, as a saved head has them."""
+        return self.weights, self.bias
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Logits float32 [N, K] of features [N, D]."""
         return np.asarray(np.asarray(features, np.float32) @ self.weights + self.bias)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits, linear_model
+from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits
 from tlkeras.heads.linear import NOT_CONVERGED, LinearHead, unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import fit_mlp
@@ -44,7 +44,7 @@ Rows = tuple[np.ndarray, np.ndarray]  # features float32 [N, D], labels int [N]
 class Head:
     """A trained head.
 
-    model: Keras, features float32 ``[N, D]`` → logits ``[N, K]``. config: its architecture.
+    weights: in the order of ``head_layout``. config: its architecture.
     description: plain values for ``run.json``; ``search`` in it is the table of a head search.
     held_out_logits ``[M, K]``, held_out_labels ``[M]``: what heads that had not seen those images said of them,
     from which the temperature is fitted. held_out_rows: int64 ``[M]``, which images those are, counted through train,
@@ -52,7 +52,7 @@ class Head:
     unseen: the linear head before it was fitted on validation too, where features were read in batches.
     """
 
-    model: Any
+    weights: tuple[np.ndarray, ...]
     config: HeadConfig
     description: dict[str, Any]
     held_out_logits: np.ndarray
@@ -98,7 +98,7 @@ def _linear(result: HeadResult, reporter: Reporter) -> Head:
     if not result.converged:
         reporter.say(NOT_CONVERGED)
     return Head(
-        model=linear_model(result.head),
+        weights=result.head.arrays,
         config=HeadConfig(),
         description={
             "kind": "linear",
@@ -118,7 +118,7 @@ def _mlp(config: HeadConfig, train: Rows, validation: Rows, class_count: int, se
             *train, *validation, class_count, config=config, epochs=EPOCHS, seed=seed, progress=progress
         )
     return Head(
-        model=model,
+        weights=tuple(model.get_weights()),
         config=config,
         description={**asdict(config), "curve": history},
         held_out_logits=head_logits(model, validation[0]),

@@ -22,7 +22,7 @@ from tlkeras.features.source import Features, FeatureSource
 from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
 from tlkeras.heads.train import Head
 from tlkeras.progress import Reporter
-from tlkeras.trained import ClassifierConfig, TrainedClassifier, build_network
+from tlkeras.trained import ClassifierConfig, TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.head import fit_head
 from tlkeras.training.source import Data, StoredImages, audited, features_of, in_effect, source_for
@@ -124,9 +124,9 @@ def fit(
         head=head.config,
         class_names=images.class_names,
         temperature=temperature,
-        backbone_sha256=source.spaces[0].weights_sha256,
+        backbone_sha256=source.backbone.sha256,
     )
-    classifier = TrainedClassifier(described, build_network(described, source.network, head.model))
+    classifier = TrainedClassifier(described, source.backbone, head.weights)
     clock.stop("head")
     fitted = Fitted(
         classifier, checked, images, verdicts, features, head, calibration, clock.seconds, frozen=classifier
@@ -162,19 +162,18 @@ def _fine_tuned(
 
 def starting_point(fitted: Fitted, seed: int, *, refit: bool = False) -> Start:
     """The frozen classifier as fine-tuning starts from it; ``refit``: whether the fine-tuned one is refitted too."""
-    from tlkeras.fine_tuning.start import Photos, Start, logits_on_validation, starting_head
+    from tlkeras.fine_tuning.start import Photos, Start, logits_on_validation, starting_weights
 
     images, features = fitted.images, fitted.features.matrix
     photos = {}
     for name in ("train", "validation"):
         rows = np.flatnonzero(images.splits == name)
         photos[name] = Photos(tuple(fitted.verdicts[row] for row in rows), images.labels[rows])
-    head = starting_head(fitted.head, images, features)
-    backbone = fitted.frozen.network.get_layer("backbone")
+    backbone = fitted.frozen.backbone.arrays.values()
     return Start(
         described=fitted.frozen.config,
-        weights=tuple(variable.numpy() for variable in (*backbone.weights, *head.weights)),
-        refit_weights=tuple(variable.numpy() for variable in (*backbone.weights, *fitted.head.model.weights)),
+        weights=(*backbone, *starting_weights(fitted.head, images, features)),
+        refit_weights=(*backbone, *fitted.head.weights),
         **photos,
         strength=fitted.head.description.get("strength"),
         frozen_logits=logits_on_validation(
@@ -199,9 +198,7 @@ class Clock:
 
 
 def _prepared(config: TrainConfig, *, convert: bool) -> FeatureSource:
-    """Everything that needs no image: TensorFlow takes seconds to import, and so does converting a network."""
-    import tlkeras.images.graph  # noqa: F401 - the pipeline's first batch would wait for it
-
+    """Everything that needs no image: to convert a network takes seconds, and so does importing what does that."""
     source = source_for(config)
     if convert:
         source.prepare()

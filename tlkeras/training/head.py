@@ -1,4 +1,4 @@
-"""Training the head that was asked for on features, as a Keras model: in memory where they fit, else in batches.
+"""Training the head that was asked for on features: in memory where they fit, else in batches.
 
 Where features take more than ``memory_gb`` the strength of a linear head is chosen on a sample that fits, as in memory,
 and the head is fitted over all rows batch by batch (``tlkeras.heads.streaming``).
@@ -14,7 +14,7 @@ import numpy as np
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError
 from tlkeras.features.source import BATCH_ROWS, Batches, Features
-from tlkeras.heads.config import HeadConfig, linear_model
+from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.linear import NOT_CONVERGED, LinearHead, unit_rows
 from tlkeras.heads.search import VALIDATION_IMAGES, search_linear
 from tlkeras.heads.streaming import memory_bytes, search_streaming
@@ -158,7 +158,7 @@ class _InBatches:
             "memory_bytes": needed,
         }
         unseen = streamed.held_out_head
-        return Head(linear_model(streamed.head), HeadConfig(), described, *self._held_out(unseen), unseen=unseen)
+        return Head(streamed.head.arrays, HeadConfig(), described, *self._held_out(unseen), unseen=unseen)
 
     def _held_out(self, head: LinearHead) -> tuple[np.ndarray, np.ndarray]:
         """Logits and labels of validation images, of as many as the temperature's fit has memory for."""

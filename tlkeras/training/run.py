@@ -207,8 +207,8 @@ def _train(asked: RunRequest, data: Data, folder: Path, reporter: Reporter, how_
     frozen = measurement = measure_features(fitted.frozen, test, fitted.features, rows)
     if fitted.classifier is not fitted.frozen:
         verdicts = [fitted.verdicts[row] for row in rows]
-        # So few photos do not pay for the conversion to another engine.
-        measurement = measure_kept(fitted.classifier, test, verdicts, engine="tensorflow", reporter=reporter)
+        # Its graph is made here, so that later answers do without TensorFlow.
+        measurement = measure_kept(fitted.classifier, test, verdicts, engine=config.engine, reporter=reporter)
     clock.stop("all")
     run = Run(folder, fitted, measurement, clock.seconds["all"], frozen)
     _write(run, asked, data)

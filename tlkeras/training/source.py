@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import backbones
+from tlkeras.backbones.frozen import Frozen, frozen
+from tlkeras.backbones.weights import NONE
 from tlkeras.data.audit import Audit, audit
 from tlkeras.data.dataset import LabelledImages, check_classes
 from tlkeras.data.duplicates import settle_copies
@@ -183,26 +184,23 @@ def in_effect(config: TrainConfig, data: Data) -> TrainConfig:
 
 
 def source_for(config: TrainConfig) -> FeatureSource:
-    """The feature source of a recipe with its pretrained network, which is built and hashed here."""
-    import keras
+    """The feature source of a recipe with its pretrained network, which is known by its hash from here on."""
+    if config.weights == NONE:
+        import keras
 
-    keras.utils.set_random_seed(config.seed)  # random weights, where asked for, are a recipe too
-    network = backbones.build(config.backbone, config.weights, size_px=config.side_px)
-    network.trainable = False
-    sha256 = backbones.weights_sha256(network)
-    return _source(network, config, sha256, config.precision, config.engine)
+        keras.utils.set_random_seed(config.seed)  # random weights, where asked for, are a recipe too
+    backbone = frozen(config.backbone, config.weights, config.side_px)
+    return _source(backbone, config, config.precision, config.engine)
 
 
 def source_of(classifier: TrainedClassifier, *, engine: str = "auto") -> FeatureSource:
     """The feature source that a classifier's own backbone gives: stored features of its training are found again."""
-    config = classifier.config
-    backbone = classifier.network.get_layer("backbone")
-    return _source(backbone, config, config.backbone_sha256, "fp32", engine)
+    return _source(classifier.backbone, classifier.config, "fp32", engine)
 
 
-def _source(network: Any, config: Any, sha256: str, precision: str, engine: str) -> FeatureSource:
-    space = FeatureSpace.of(network, sha256, backbone=config.backbone, fit=config.fit, precision=precision)
-    return FeatureSource(lambda: network, space.views(config.views), engine=engine)
+def _source(backbone: Frozen, config: Any, precision: str, engine: str) -> FeatureSource:
+    space = FeatureSpace.of(backbone, fit=config.fit, precision=precision)
+    return FeatureSource(backbone, space.views(config.views), engine=engine)
 
 
 def with_class_names(dataset: LabelledImages, class_names: Sequence[str]) -> LabelledImages:
