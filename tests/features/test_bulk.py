@@ -14,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.pictures import encode, tinted
+from tlkeras.backbones.frozen import frozen
 from tlkeras.cli.main import main
 from tlkeras.data.remote import names_in
 from tlkeras.errors import ConfigError, DataError, StorageError
@@ -196,6 +197,7 @@ def test_a_damaged_shard_is_named_and_computed_again(recipe, local, photo_folder
 
 def test_a_full_disk_is_one_line_and_leaves_whole_shards(recipe, photo_folder, tmp_path, monkeypatch):
     to, sync = tmp_path / "to", os.fsync
+    frozen(recipe["backbone"], recipe["weights"], recipe["size_px"])  # its weights are in the cache from here on
     written = []
 
     def full(handle):
