@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.attacks.attacker import AttackResult
 from tlkeras.heads.logits import ranked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tlkeras.attacks.attacker import AttackResult
     from tlkeras.attacks.robustness import Robustness
     from tlkeras.attacks.transfer import TransferMatrix
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import os
 import queue
 import threading
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -200,6 +197,9 @@ def _download(file: WeightsFile, path: Path, progress: Progress | None) -> None:
 
 def _fetch(file: WeightsFile, path: Path, write: Callable[[bytes], object], progress: Progress | None) -> None:
     """Copy what the server sends; network trouble becomes a WeightsError, disk trouble a StorageError."""
+    import http.client
+    import urllib.error
+
     done = 0
     try:
         response = _answer(file.url)
@@ -237,6 +237,9 @@ def _answer(url: str) -> Any:
 
     Raises: OSError, HTTPException.
     """
+    import http.client
+    import urllib.request
+
     request = urllib.request.Request(url, headers={"User-Agent": "tlkeras"})
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

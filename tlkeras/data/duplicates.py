@@ -147,18 +147,20 @@ def near_pairs(hashes: np.ndarray, near_bits: int = NEAR_BITS) -> _Pairs:
 
 def joined(n: int, pairs: _Pairs) -> np.ndarray:
     """Group numbers int64 ``[n]``: images linked by a chain of pairs share one, numbered by first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     groups = np.arange(n)
     kept: list[_Pair] = []
 
     def join() -> np.ndarray:
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         i, j = (np.concatenate(side) for side in zip(*kept, strict=True))
         edges = coo_array((np.ones(len(i), bool), (groups[i], groups[j])), shape=(n, n))
         return connected_components(edges, directed=False)[1][groups]
 
     for pair in pairs:
+        if not len(pair[0]):
+            continue
         kept.append(pair)
         # Thousands of frames of one film make millions of pairs; they are folded into groups as they come.
         if sum(len(i) for i, _ in kept) > _BLOCK or len(kept) > 1000:

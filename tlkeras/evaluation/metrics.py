@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +15,7 @@ from tlkeras.heads.logits import check_scores, ranked, softmax
 
 _MISTAKES = 20
 _RESAMPLES = 2000
+_Z = 1.959963984540054  # the normal distribution's quantile at 0.975
 
 
 @dataclass(frozen=True)
@@ -194,10 +196,11 @@ def evaluate_answers(
 
 def accuracy_interval(right: int, count: int) -> tuple[float, float]:
     """The 95 % interval, within 0..1, of a share of ``right`` out of ``count`` ≥ 1 images: Wilson's (1927)."""
-    import scipy.stats
-
-    found = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    share, extra = right / count, _Z**2 / count
+    middle = share + extra / 2
+    half = math.sqrt(extra * (share * (1 - share) + extra / 4))
+    low, high = (middle - half) / (1 + extra), (middle + half) / (1 + extra)
+    return low if right else 0.0, high if right < count else 1.0
 
 
 def paired_interval(one: np.ndarray, other: np.ndarray, *, seed: int = 0) -> tuple[float, float]:

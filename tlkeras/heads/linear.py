@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from tlkeras.errors import ConfigError, DataError
 
@@ -133,6 +132,8 @@ def rotate(features: np.ndarray) -> RotatedFeatures:
 
     A constant column gets the weight zero: its scale is 1 and its standardised value exactly 0.
     """
+    import scipy.linalg  # a fitted head answers without
+
     count, size = features.shape
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean.astype(np.float32)

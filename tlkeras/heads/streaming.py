@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
-import scipy.special
 
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import CONVERGED_NATS, NOISE_NATS, STRENGTHS, LinearHead, Step, descent, shortened
@@ -235,6 +233,8 @@ def principal_axes(rows: Batches, class_count: int) -> Axes:
 
     Raises: DataError when there are no rows, or values that are not finite.
     """
+    import scipy.linalg
+
     count = 0
     counts = np.full(class_count, 0.5)
     total: np.ndarray | None = None
@@ -281,6 +281,8 @@ class _Objective:
 
 
 def _objective(axes: Axes, rows: Batches, theta: np.ndarray, decay: float) -> _Objective:
+    import scipy.special
+
     # On raw features less their mean, and taken to the axes once: rotating every row would cost D² for each.
     weights = ((axes.basis @ theta[:-1]) / axes.scale[:, None]).astype(np.float32)
     bias, centre = theta[-1].astype(np.float32), axes.mean.astype(np.float32)
