@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tlkeras.fine_tuning.contest import FROZEN, contest, to_json
+from tlkeras.fine_tuning.course import FROZEN, contest
 
 LABELS = np.arange(200) % 2
 
@@ -31,7 +31,7 @@ def test_who_is_kept(frozen, tuned, winner, words):
     result = contest(frozen, {"best": tuned}, LABELS)
     assert result.winner == winner
     assert words in result.reason
-    assert to_json(result)["entries"][0]["name"] == FROZEN
+    assert result.to_json()["entries"][0]["name"] == FROZEN
 
 
 def test_the_best_of_several_stands_for_fine_tuning():

@@ -30,8 +30,6 @@ class FineTuneConfig:
     refit: train once more, on train and validation photos together, what won on validation.
     batch_size: images a step, all devices together.
     augment: ``light`` (crop, mirror, tint), or ``off``.
-    batch_statistics: let batch normalisation use and update the statistics of each batch; off, it uses the
-    pretrained ones, which stay as they are.
     mixed_precision: compute in bfloat16 with weights in float32, on GPUs that have it.
     devices: names such as ``gpu:0``, over which each batch is split; the default device where there are none.
     save_seconds: the state is saved at the end of each epoch and whenever this time has passed, in seconds.
@@ -52,7 +50,6 @@ class FineTuneConfig:
     refit: bool = option(True, "Train what won once more, on the validation photos too.")
     batch_size: int = option(32, "Photos a step.")
     augment: str = option("light", "Changes of the photos: light or off.")
-    batch_statistics: bool = option(False, "Let batch normalisation follow the batches.")
     mixed_precision: bool = option(False, "Compute in bfloat16, on GPUs that have it.")
     devices: tuple[str, ...] = option((), "Devices that share each batch, as gpu:0,gpu:1.")
     save_seconds: float = option(60.0, "Save the state this often, and at the end of each epoch.")

@@ -15,10 +15,9 @@ import numpy as np
 
 from tlkeras.errors import DataError, InterruptedRunError
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.optimiser import ema_decay, rate_at
 from tlkeras.fine_tuning.start import Start
 from tlkeras.fine_tuning.state import AVERAGED, LAST, RAW, TuningState, WeightsChoice, load_weights, save_weights
-from tlkeras.fine_tuning.tuner import Tuner
+from tlkeras.fine_tuning.tuner import Tuner, ema_decay, rate_at
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import log_losses
 from tlkeras.heads.search import fit_path

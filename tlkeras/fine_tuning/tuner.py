@@ -1,23 +1,103 @@
-"""The network while it is trained: a copy of a classifier's, with compiled steps, on one or several devices."""
+"""The network while it is trained: a copy of a classifier's, with compiled steps, on one or several devices; its AdamW.
+
+Every block has its own rate, which Keras' optimisers do not have (``tlkeras.adam``). A schedule's position is the
+number of the step, so that a resumed run has the very rate of one that was never stopped.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tlkeras.adam import BETA_2, adam
 from tlkeras.backbones.layers import blocks
 from tlkeras.engines import features_of
 from tlkeras.errors import ConfigError, OutOfMemoryError, unknown
-from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.optimiser import AdamW, block_factors, unfrozen_blocks
+from tlkeras.fine_tuning.config import ALL, FineTuneConfig
 from tlkeras.trained import ClassifierConfig, build_network
 
 Tensor = Any
 EVALUATION_BATCH = 32
+_EPSILON = 1e-7
+# Cosine ends at this share of the highest rate.
+FLOOR = 0.01
+
+
+def rate_at(step: int, steps: int, config: FineTuneConfig) -> float:
+    """The learning rate of a step, ``0 ≤ step < steps``: linear warm-up, then half a cosine.
+
+    Loshchilov & Hutter 2017, "SGDR".
+    """
+    rising = math.ceil(config.warmup * steps)
+    if step < rising:
+        return config.learning_rate * (step + 1) / (rising + 1)
+    through = (step - rising) / max(steps - rising - 1, 1)
+    return config.learning_rate * (FLOOR + (1 - FLOOR) * (1 + math.cos(math.pi * through)) / 2)
+
+
+def unfrozen_blocks(block_count: int, config: FineTuneConfig) -> int:
+    """How many of the last blocks are trained."""
+    return block_count if config.unfreeze == ALL else min(int(config.unfreeze), block_count)
+
+
+def block_factors(block_count: int, config: FineTuneConfig) -> tuple[float, ...]:
+    """What the rate is multiplied with in each block, the one at the pixels first; the last block's factor is 1."""
+    return tuple(config.rate_decay ** (block_count - 1 - index) for index in range(block_count))
+
+
+def ema_decay(step: int, config: FineTuneConfig) -> float:
+    """The decay of the averaged weights after a step: it grows to ``config.ema``, to forget the start soon."""
+    return min(config.ema, (1 + step) / (10 + step))
+
+
+class AdamW:
+    """Updates variables in place (Loshchilov & Hutter 2019, as Keras computes it); ``slots`` is all that it remembers.
+
+    ``variables``: Keras variables. ``factors``: one a variable, what the rate is multiplied with.
+    Matrices and kernels decay, decoupled from the gradient; vectors (norms, biases) do not.
+    Make it, and call it, outside of replicas: gradients are sums over all of them.
+    """
+
+    def __init__(
+        self, variables: Sequence[Any], factors: Sequence[float], *, weight_decay: float, clip_norm: float
+    ) -> None:
+        self.variables = list(variables)
+        self.clip_norm = clip_norm
+        self._factors = factors
+        self._decays = [weight_decay if len(variable.shape) > 1 else 0.0 for variable in variables]
+        self._means, self._squares = (
+            [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in variables] for _ in range(2)
+        )
+        self._step = tf.Variable(0.0, trainable=False)
+
+    @property
+    def slots(self) -> list[Any]:
+        """All TensorFlow variables of the state, always in the same order."""
+        return [*self._means, *self._squares, self._step]
+
+    def apply(self, gradients: Sequence[Tensor], rate: Tensor) -> Tensor:
+        """One step; returns the length of the gradient, float32, before it was clipped."""
+        length = tf.linalg.global_norm(gradients)
+        shortening = tf.minimum(1.0, self.clip_norm / tf.maximum(length, 1e-12)) if self.clip_norm else 1.0
+        step = self._step.assign_add(1.0)
+        # Keras adds it to the root before that is corrected for its start.
+        guard = _EPSILON / tf.sqrt(1.0 - BETA_2**step)
+        for variable, gradient, mean, square, factor, decay in zip(
+            self.variables, gradients, self._means, self._squares, self._factors, self._decays, strict=True
+        ):
+            value = tf.convert_to_tensor(variable)
+            if decay:
+                value -= value * decay * rate * factor
+            direction, new_mean, new_square = adam(gradient * shortening, mean, square, step, guard)
+            mean.assign(new_mean)
+            square.assign(new_square)
+            variable.assign(value - rate * factor * direction)
+        return length
 
 
 class Tuner:
@@ -44,9 +124,10 @@ class Tuner:
         self.set_weights(weights)
         self._backbone, self._head = (self.network.get_layer(name) for name in ("backbone", "head"))
         self._blocks = blocks(self._backbone)
-        for layer in _normalisations(self._head.layers):
+        for layer in self._head.layers:
             # The head is called in training mode for its dropout; its normalisations use their statistics all the same.
-            layer.trainable = False
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
         trainable = {id(variable) for variable in self._backbone.trainable_weights}
         # How many of the last blocks learn.
         self.learning_count = unfrozen_blocks(len(self._blocks), config)
@@ -56,14 +137,10 @@ class Tuner:
             learning = [variable for variable in block.variables if id(variable) in trainable]
             variables += learning
             factors += [factor] * len(learning)
-        for number, block in enumerate(self._blocks):
-            for layer in _normalisations(block.layers):
-                # Those of blocks that do not learn keep their statistics in any case.
-                layer.trainable = number >= frozen
         with self.strategy.scope():
             self.optimiser = AdamW(variables, factors, weight_decay=config.weight_decay, clip_norm=config.clip_norm)
             # What never moves is not averaged: rounding would move it.
-            self._moving = [*variables, *self._statistics()] if config.ema else []
+            self._moving = variables if config.ema else []
             self._averages = [tf.Variable(variable.numpy(), trainable=False) for variable in self._moving]
         self._step = self._compiled()
         size = described.size_px
@@ -127,13 +204,11 @@ class Tuner:
     def _compiled(self) -> Any:
         variables = self.optimiser.variables
         smoothing = self.config.label_smoothing
-        statistics = self.config.batch_statistics
 
         def gradients(pixels: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
             with tf.GradientTape() as tape:
-                features = features_of(
-                    lambda view: self._backbone(view, training=statistics), pixels, self.described.mirror
-                )
+                # Normalisations keep the statistics of the pretraining: those of small batches spoil fine-tuning.
+                features = features_of(lambda view: self._backbone(view, training=False), pixels, self.described.mirror)
                 logits = tf.cast(self._head(features, training=True), tf.float32)
                 smooth = targets * (1.0 - smoothing) + smoothing / targets.shape[1]
                 # Divided by the whole batch: sums over devices are then what one device would have got.
@@ -154,15 +229,6 @@ class Tuner:
             return together(loss), length
 
         return step
-
-    def _statistics(self) -> list[Any]:
-        """The moving statistics of the blocks that learn, where they are to move."""
-        if not self.config.batch_statistics:
-            return []
-        layers = _normalisations(
-            [layer for block in self._blocks[len(self._blocks) - self.learning_count :] for layer in block.layers]
-        )
-        return [variable for layer in layers for variable in layer.non_trainable_weights]
 
     def _shared(self, shares: Sequence[Tensor]) -> Any:
         """One share a device."""
@@ -226,9 +292,3 @@ def _precision(mixed: bool) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _normalisations(layers: Sequence[Any]) -> list[Any]:
-    import keras
-
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

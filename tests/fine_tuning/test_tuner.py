@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.optimiser import FLOOR, AdamW, block_factors, ema_decay, rate_at, unfrozen_blocks
+from tlkeras.fine_tuning.tuner import FLOOR, AdamW, block_factors, ema_decay, rate_at, unfrozen_blocks
 
 
 def variable(values):
