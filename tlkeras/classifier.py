@@ -193,11 +193,12 @@ class ImageClassifier:
 
         The export is checked first: every runtime must answer as ``predict`` does, on ``images`` (files, folders,
         patterns; by default the validation photos of ``fit``, else drawn pictures). ``options``: the fields of
-        ``tlkeras.export.publish.ExportConfig``: formats, signature, top_k, half.
+        ``tlkeras.export.formats.ExportConfig``: formats, signature, top_k, half.
 
         Raises: ParityError when an answer differs, and nothing is published; ConfigError, ExportError, StorageError.
         """
-        from tlkeras.export.publish import ExportConfig, export
+        from tlkeras.export.formats import ExportConfig
+        from tlkeras.export.publish import export
         from tlkeras.export.samples import samples_for
 
         known = list(inspect.signature(ExportConfig).parameters)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import pytest
 import typer
 
-from tlkeras.cli.command import REGISTERED, USING, Command, command
-from tlkeras.cli.options import Fields
+from tlkeras.cli.command import REGISTERED, USING, Command, Fields, command
 from tlkeras.errors import ConfigError
 from tlkeras.options import NETWORK, option
 

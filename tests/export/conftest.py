@@ -4,7 +4,8 @@ import pytest
 
 from tests.networks import small_classifier
 from tests.pictures import encode, photo, with_orientation
-from tlkeras.export.publish import ExportConfig, export
+from tlkeras.export.formats import ExportConfig
+from tlkeras.export.publish import export
 from tlkeras.export.samples import Sample, Samples
 
 NAMES = ("grün", "blue sky", "cat", "dog", "zebra")

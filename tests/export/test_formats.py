@@ -10,8 +10,8 @@ from tests.report.runs import make_run
 from tlkeras.cli.main import main
 from tlkeras.errors import ParityError
 from tlkeras.export.card import model_card
-from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS, Engine, Place, formats_in
-from tlkeras.export.publish import ExportConfig, export, read_manifest
+from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS, Engine, ExportConfig, Place, formats_in
+from tlkeras.export.publish import export, read_manifest
 from tlkeras.report.usage import usage
 from tlkeras.run_facts import read_run
 

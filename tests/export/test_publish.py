@@ -17,9 +17,9 @@ from tests.export.conftest import NAMES
 from tests.networks import small_classifier
 from tlkeras.classifier import ImageClassifier
 from tlkeras.errors import ConfigError, ExportError, ParityError, StorageError
-from tlkeras.export.formats import FORMATS
+from tlkeras.export.formats import FORMATS, ExportConfig
 from tlkeras.export.onnx_model import write_onnx
-from tlkeras.export.publish import CLASSIFIER_FOLDER, ExportConfig, changes, export, read_manifest, verify, versions_in
+from tlkeras.export.publish import CLASSIFIER_FOLDER, changes, export, read_manifest, verify, versions_in
 from tlkeras.runtime import OnnxClassifier
 from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
@@ -187,7 +187,8 @@ def test_missing_and_added_files_are_noticed(copy, samples):
 EXPORTER = """
 import sys
 from tests.networks import small_classifier
-from tlkeras.export.publish import export, ExportConfig
+from tlkeras.export.formats import ExportConfig
+from tlkeras.export.publish import export
 from tlkeras.export.samples import Sample, Samples
 from tests.pictures import encode, photo
 samples = Samples(tuple(Sample(f"{i}.png", data=encode(photo(40, 30, i), "PNG")) for i in range(8)), "pictures")

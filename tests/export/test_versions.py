@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tlkeras import storage
 from tlkeras.errors import ExportError, StorageError
 from tlkeras.export.publish import (
     MANIFEST_FILE,
@@ -109,9 +110,10 @@ def test_a_full_disk_is_one_line_and_older_versions_stay(step, tmp_path, monkeyp
 
 
 def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_kept(tmp_path):
-    dead = tmp_path / ".export-0123456789ab.part"
+    dead = tmp_path / ".version.01234567.part"
     dead.mkdir()
     (dead / "file").write_text("half")
+    os.utime(dead, (0, 0))
     with staged_version(tmp_path) as living:
         assert not dead.exists()
         publish_one(tmp_path, "other")
@@ -165,6 +167,9 @@ def test_killed_at_any_moment_there_are_whole_versions_only(tmp_path):
             assert not changes(folder, manifest)
         published = len(numbers)
     assert published >= 20
+    for path in tmp_path.glob(".*"):
+        os.utime(path, (0, 0))  # what is a minute old is swept
+    storage._sweep.cache_clear()
     publish_one(tmp_path, "last")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert json.loads((tmp_path / "1" / "manifest.json").read_text())["class_names"] == ["a", "b"]

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import (
+from tlkeras.cli.command import (
+    LAYOUT,
+    LOOKING,
+    CommandLine,
     DataDirOption,
+    Fields,
     IncludeSeenOption,
     NetworkArgument,
     SizeOption,
-    Terminal,
     WeightsOption,
-    file_stem,
-    table,
-    write_results,
+    command,
+    listed,
 )
-from tlkeras.cli.options import LAYOUT, Fields, listed
+from tlkeras.cli.console import Terminal, file_stem, table, write_results
 from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:

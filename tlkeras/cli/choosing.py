@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, table, write_results
-from tlkeras.cli.options import LAYOUT, Fields, listed
+from tlkeras.cli.command import CHOOSING, LAYOUT, CommandLine, DataDirOption, Fields, command, listed
+from tlkeras.cli.console import table, write_results
 from tlkeras.cli.training import train_options
 from tlkeras.training.config import TrainConfig
 

@@ -16,35 +16,15 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tlkeras.cli.options import field_option
 from tlkeras.errors import printable
 from tlkeras.progress import Advance
-from tlkeras.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# Options that several commands have; each says the same everywhere.
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-EngineOption = Annotated[str, field_option(TrainConfig, "engine")]
-DataDirOption = Annotated[
-    str | None,
-    typer.Option("--data-dir", help="Folder of TensorFlow Datasets; default TFDS_DATA_DIR or ~/tensorflow_datasets."),
-]
-IncludeSeenOption = Annotated[
-    bool, typer.Option("--include-seen", help="Measure on photos that the classifier was trained on, too.")
-]
-NetworkArgument = Annotated[str, typer.Argument(help="A backbone ('tlkeras backbones' lists all) or a run directory.")]
-WeightsOption = Annotated[
-    str, typer.Option("--weights", help="Of a backbone: imagenet, none (random), or a weights file.")
-]
-SizeOption = Annotated[
-    int | None, typer.Option("--size", help="Input size of a backbone in pixels; its own by default.")
-]
 
 
 class Terminal:

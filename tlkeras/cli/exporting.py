@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import SHIPPING, CommandLine, command
-from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS
+from tlkeras.cli.command import SHIPPING, CommandLine, Fields, command
+from tlkeras.cli.console import table
+from tlkeras.export.formats import ExportConfig
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tlkeras.errors import ParityError
 
 ImagesOption = Annotated[
@@ -22,25 +21,16 @@ ImagesOption = Annotated[
 ]
 
 
-@command(SHIPPING)
+@command(SHIPPING, Fields(ExportConfig))
 def export(
     line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     to: Annotated[Path, typer.Option("--to", help="Folder of models; the export becomes TO/NAME/NUMBER.")],
     name: Annotated[str | None, typer.Option(help="Name of the model; the run's own by default.")] = None,
-    formats: Annotated[str, typer.Option(help=f"Of {', '.join(FORMATS)}; with commas between.")] = ",".join(
-        DEFAULT_FORMATS
-    ),
-    signature: Annotated[
-        str, typer.Option(help="What the SavedModel's serving_default takes: pixels or image_bytes.")
-    ] = "pixels",
-    top_k: Annotated[int | None, typer.Option(help="Classes listed in an answer; 5, or all, by default.")] = None,
-    half: Annotated[bool, typer.Option("--half", help="The same as the format onnx-fp16: weights of 16 bits.")] = False,
     images: ImagesOption = None,
 ) -> None:
     """Publish a classifier for TensorFlow Serving, ONNX Runtime and browsers, once all answer as Python does."""
     from tlkeras.errors import ParityError
-    from tlkeras.export.publish import ExportConfig
     from tlkeras.export.publish import export as publish
     from tlkeras.export.samples import samples_for
     from tlkeras.run_facts import read_run
@@ -48,9 +38,7 @@ def export(
 
     found = find(run)  # a wrong directory or option is told at once, before TensorFlow is loaded
     folder = to / _model_name(name, run, found)
-    config = ExportConfig(
-        formats=tuple(part.strip() for part in formats.split(",")), signature=signature, top_k=top_k, half=half
-    )
+    config = ExportConfig(**line.values(ExportConfig))
     line.refuse(("signature",), "without the format saved_model", unless="saved_model" in config.formats)
     samples = samples_for(images, run=run, reporter=line.terminal)
     try:
@@ -121,24 +109,23 @@ def _answer_failure(line: CommandLine, error: ParityError, described: dict[str, 
     line.answer({**described, "error": str(error)}, tables, *words)
 
 
-def _parity_table(report: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        "runtime", "asked for", title=f"The same answers as Python's: {report['images']}", title_justify="left"
-    )
-    for column in ("batch", "images", "largest difference", "allowed", "other class", "ties", "images/s"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    for row in report["checks"]:
-        difference = "not finite" if row["difference"] is None else f"{row['difference']:.1e}"
-        rate = f"{row['images'] / row['seconds']:,.0f}" if row["seconds"] > 0 else ""
-        table.add_row(
-            *(row["runtime"], row["asked"], str(row["batch"]), str(row["images"]), difference),
-            *(f"{row['tolerance']:.0e}", str(len(row["disagreements"])), str(row["ties"]), rate),
-            "passed" if row["passed"] else "FAILED",
+def _parity_table(report: dict[str, Any]) -> Any:
+    rows = (
+        (
+            *(check[name] for name in ("runtime", "asked", "batch", "images")),
+            "not finite" if check["difference"] is None else f"{check['difference']:.1e}",
+            f"{check['tolerance']:.0e}",
+            len(check["disagreements"]),
+            check["ties"],
+            f"{check['images'] / check['seconds']:,.0f}" if check["seconds"] > 0 else "",
+            "passed" if check["passed"] else "FAILED",
         )
-    return table
+        for check in report["checks"]
+    )
+    columns = (
+        "runtime | asked for | >batch | >images | >largest difference | >allowed | >other class | >ties | >images/s | "
+    )
+    return table(columns, rows, title=f"The same answers as Python's: {report['images']}")
 
 
 def _left_out(report: dict[str, Any]) -> list[str]:

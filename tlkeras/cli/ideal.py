@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, CommandLine, command
-from tlkeras.cli.console import NetworkArgument, SizeOption, WeightsOption, file_stem, table, write_results
+from tlkeras.cli.command import LOOKING, CommandLine, NetworkArgument, SizeOption, WeightsOption, command
+from tlkeras.cli.console import file_stem, table, write_results
 
 if TYPE_CHECKING:
     from tlkeras.ideal.images import IdealImages

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, KEEPING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, table
-from tlkeras.cli.options import LAYOUT, Fields
+from tlkeras.cli.command import CHOOSING, KEEPING, LAYOUT, CommandLine, DataDirOption, Fields, command
+from tlkeras.cli.console import table
 from tlkeras.errors import printable
 from tlkeras.training.config import TrainConfig
 

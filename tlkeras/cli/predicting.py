@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import TRAINING, USING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, Terminal, table
-from tlkeras.cli.options import LAYOUT, Fields
+from tlkeras.cli.command import LAYOUT, TRAINING, USING, CommandLine, DataDirOption, Fields, command
+from tlkeras.cli.console import Terminal, table
 from tlkeras.training.config import TrainConfig
 
 OnOption = Annotated[

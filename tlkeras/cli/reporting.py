@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlkeras.cli.command import USING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, EngineOption, IncludeSeenOption, Terminal, quiet_tensorflow
+from tlkeras.cli.command import USING, CommandLine, DataDirOption, EngineOption, IncludeSeenOption, command
+from tlkeras.cli.console import Terminal, quiet_tensorflow
 from tlkeras.errors import ConfigError
 
 if TYPE_CHECKING:

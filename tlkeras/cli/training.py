@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import TRAINING, USING, CommandLine, command
-from tlkeras.cli.console import DataDirOption, EngineOption, IncludeSeenOption, Terminal
-from tlkeras.cli.options import LAYOUT, Fields
+from tlkeras.cli.command import (
+    LAYOUT,
+    TRAINING,
+    USING,
+    CommandLine,
+    DataDirOption,
+    EngineOption,
+    Fields,
+    IncludeSeenOption,
+    command,
+)
+from tlkeras.cli.console import Terminal
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
 from tlkeras.options import DATA

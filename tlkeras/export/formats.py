@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkeras.errors import ExportError
+from tlkeras.errors import ConfigError, ExportError, unknown
+from tlkeras.options import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,6 +227,37 @@ class _Web(Format):
 # In the order in which they are written: a format stands behind the one that it needs.
 FORMATS: dict[str, Format] = {one.name: one for one in (_SavedModel(), _Onnx(), _OnnxHalf(), _Web())}
 DEFAULT_FORMATS = tuple(name for name, one in FORMATS.items() if one.default)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to write.
+
+    formats: of ``FORMATS``; some need another. signature: of the SavedModel's ``serving_default``. top_k: classes
+    listed in an answer; by default 5, or all where there are fewer. half: the same as the format ``onnx-fp16``.
+
+    Raises: ConfigError for a format or signature that there is not, or formats that do not go together.
+    """
+
+    formats: tuple[str, ...] = option(DEFAULT_FORMATS, f"Of {', '.join(FORMATS)}; with commas between.")
+    signature: str = option("pixels", "What the SavedModel's serving_default takes: pixels or image_bytes.")
+    top_k: int | None = option(None, "Classes listed in an answer; 5, or all, by default.")
+    half: bool = option(False, "The same as the format onnx-fp16: weights of 16 bits.")
+
+    def __post_init__(self) -> None:
+        from tlkeras.export.saved_model import SIGNATURES
+
+        chosen = (*self.formats, *(["onnx-fp16"] if self.half else []))
+        for name in chosen:
+            if name not in FORMATS:
+                raise unknown("format", name, FORMATS)
+            if FORMATS[name].needs not in ("", *chosen):
+                raise ConfigError(f"{name} needs the format {FORMATS[name].needs}", received=", ".join(chosen))
+        if not chosen:
+            raise ConfigError("an export needs a format", next_step=f"There are {', '.join(FORMATS)}.")
+        if self.signature not in SIGNATURES:
+            raise unknown("signature", self.signature, SIGNATURES)
+        object.__setattr__(self, "formats", tuple(name for name in FORMATS if name in chosen))
 
 
 def formats_in(folder: Path) -> list[Format]:

@@ -2,7 +2,7 @@
 
 Versions are numbered folders as TensorFlow Serving reads them, ``NAME/1``, ``NAME/2`` …, whole from the first moment.
 One is filled in a hidden folder beside, which servers skip, and gets its number by one rename. Whoever is killed
-before leaves a hidden folder without an owner; the next one to publish there removes it.
+before leaves a hidden folder without an owner; who publishes there later removes it.
 
 A version folder holds the files of its formats (``tlkeras.export.formats``), the classifier itself in
 ``assets.extra/classifier``, so that the check can be repeated anywhere, ``labels.txt``, ``MODEL_CARD.md`` and
@@ -13,67 +13,43 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import InitVar, asdict, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tlkeras.errors import ConfigError, ExportError, ParityError, unknown
+from tlkeras.errors import ExportError, ParityError
 from tlkeras.export.card import CARD_FILE, model_card
-from tlkeras.export.formats import DEFAULT_FORMATS, FORMATS, Job
+from tlkeras.export.formats import FORMATS, ExportConfig, Job
 from tlkeras.export.parity import Parity, check_parity
 from tlkeras.export.samples import Samples
-from tlkeras.export.saved_model import LABELS_FILE, SIGNATURES, check_top_k, labels_text
+from tlkeras.export.saved_model import LABELS_FILE, check_top_k, labels_text
 from tlkeras.json_csv import read_json
 from tlkeras.progress import Reporter, Silent
 from tlkeras.run_facts import RunFacts
-from tlkeras.storage import disk_errors, sha256_of, size_of, sync, sync_tree, write_bytes, write_json
+from tlkeras.storage import (
+    disk_errors,
+    held,
+    sha256_of,
+    size_of,
+    staged_name,
+    sync,
+    sync_tree,
+    write_bytes,
+    write_json,
+)
 from tlkeras.trained import TrainedClassifier, versions
 
 DEFAULT_TOP_K = 5
 CLASSIFIER_FOLDER = "assets.extra/classifier"
-_PREFIX, _SUFFIX = ".export-", ".part"
 MANIFEST_FILE = "manifest.json"
 FORMAT, FORMAT_VERSION = "tlkeras-export", 1
 _OWN_HASH = "manifest_sha256"
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """What to write.
-
-    formats: of ``tlkeras.export.formats.FORMATS``; some need another. signature: of the SavedModel's
-    ``serving_default``. top_k: classes listed in an answer; by default 5, or all where there are fewer. half: the same
-    as the format ``onnx-fp16``, weights of 16 bits.
-
-    Raises: ConfigError for a format or signature that there is not, or formats that do not go together.
-    """
-
-    formats: tuple[str, ...] = DEFAULT_FORMATS
-    signature: str = "pixels"
-    top_k: int | None = None
-    half: InitVar[bool] = False
-
-    def __post_init__(self, half: bool) -> None:
-        chosen = (*self.formats, *(["onnx-fp16"] if half else []))
-        for name in chosen:
-            if name not in FORMATS:
-                raise unknown("format", name, FORMATS)
-            if FORMATS[name].needs not in ("", *chosen):
-                raise ConfigError(f"{name} needs the format {FORMATS[name].needs}", received=", ".join(chosen))
-        if not chosen:
-            raise ConfigError("an export needs a format", next_step=f"There are {', '.join(FORMATS)}.")
-        if self.signature not in SIGNATURES:
-            raise unknown("signature", self.signature, SIGNATURES)
-        object.__setattr__(self, "formats", tuple(name for name in FORMATS if name in chosen))
 
 
 @dataclass(frozen=True)
@@ -101,7 +77,7 @@ def export(
     trained: TrainedClassifier,
     folder: str | Path,
     samples: Samples,
-    config: ExportConfig = ExportConfig(),
+    config: ExportConfig | None = None,
     *,
     facts: RunFacts | None = None,
     reporter: Reporter | None = None,
@@ -113,7 +89,7 @@ def export(
     Raises: ParityError when one does not, with nothing published; ConfigError; ExportError for a network that a
     format cannot express; StorageError when the disk refuses.
     """
-    reporter = reporter or Silent()
+    config, reporter = config or ExportConfig(), reporter or Silent()
     started = time.perf_counter()
     top_k = min(DEFAULT_TOP_K, len(trained.class_names)) if config.top_k is None else config.top_k
     check_top_k(top_k, len(trained.class_names))
@@ -137,7 +113,7 @@ def export(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "class_names": list(trained.class_names),
             "classifier": asdict(trained.config),
-            "config": {**asdict(config), "top_k": top_k},
+            "config": {"formats": list(config.formats), "signature": config.signature, "top_k": top_k},
             "versions": versions(),
             "parity": parity.to_json(),
         }
@@ -188,13 +164,13 @@ def staged_version(folder: Path) -> Iterator[Path]:
     with disk_errors(folder):
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        staged, lock = _claimed(folder)
+        staged = staged_name(folder / "version")
+        staged.mkdir()
     try:
-        yield staged
+        with held(staged):
+            yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-        os.close(lock)
         if made:
             with contextlib.suppress(OSError):  # not empty: a version was published
                 folder.rmdir()
@@ -220,36 +196,6 @@ def publish(staged: Path) -> Path:
                 sync(folder)
                 sync(folder.parent)
                 return target
-
-
-def _claimed(folder: Path) -> tuple[Path, int]:
-    """A new hidden folder, and the open handle whose lock says that its owner lives."""
-    while True:
-        staged = folder / f"{_PREFIX}{uuid.uuid4().hex[:12]}{_SUFFIX}"
-        staged.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(staged, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            # Between its making and its locking someone may have swept it away.
-            if staged.is_dir():
-                return staged, lock
-            os.close(lock)
-
-
-def _sweep(folder: Path) -> None:
-    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
-        try:
-            lock = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue  # its owner lives
-        finally:
-            os.close(lock)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from tlkeras.errors import ClassifierError, ConfigError, TlkerasError
 from tlkeras.json_csv import read_json
+from tlkeras.locks import alone_in
 from tlkeras.storage import UNFINISHED, disk_errors, unfinished, write_json
 from tlkeras.training.config import TrainConfig
 
@@ -86,18 +86,13 @@ def alone(folder: Path) -> Iterator[None]:
 
     Raises: ConfigError when another one does.
     """
-    import fcntl
-
     path = unfinished(folder)
-    with disk_errors(path):
-        handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.ExitStack() as held:
+        with disk_errors(path):
+            alone = held.enter_context(alone_in(path))
+        if not alone:
+            raise ConfigError(f"another process works on '{folder}'", next_step="Wait for it, or stop it.")
         yield
-    except BlockingIOError:
-        raise ConfigError(f"another process works on '{folder}'", next_step="Wait for it, or stop it.") from None
-    finally:
-        os.close(handle)
 
 
 def _absolute(path: Any) -> Any:
