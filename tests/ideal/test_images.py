@@ -10,8 +10,7 @@ from PIL import Image
 
 from tlkeras.backbones.layers import with_layers
 from tlkeras.errors import ConfigError
-from tlkeras.ideal import pictures
-from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
+from tlkeras.ideal.images import IdealConfig, curves, film, film_strip, ideal_images, ideal_layer_images, sheet
 from tlkeras.images.arrays import figure_bytes, png_bytes
 from tlkeras.images.decode import decode
 from tlkeras.target import load_target
@@ -121,17 +120,17 @@ def test_what_cannot_be_is_refused(target, call, words):
 
 
 def test_pictures_show_every_image(made):
-    for figure in (pictures.sheet(made), pictures.film_strip(made), pictures.curves(made)):
+    for figure in (sheet(made), film_strip(made), curves(made)):
         pixels = np.asarray(Image.open(io.BytesIO(figure_bytes(figure))).convert("RGB"))
         assert pixels.std() > 10
-    titles = [axis.get_title() for axis in pictures.sheet(made).axes]
+    titles = [axis.get_title() for axis in sheet(made).axes]
     assert titles[0] == f"blue  {made.probabilities[0, 0]:.3f}"
-    assert len(pictures.film_strip(made).axes) == 4 * 6
-    with Image.open(io.BytesIO(pictures.film(made))) as film:
-        assert film.n_frames == 6
-        assert film.size == (4 * 32, 32)
-        film.seek(5)
-        shown = np.asarray(film.convert("RGB"), int)
+    assert len(film_strip(made).axes) == 4 * 6
+    with Image.open(io.BytesIO(film(made))) as moving:
+        assert moving.n_frames == 6
+        assert moving.size == (4 * 32, 32)
+        moving.seek(5)
+        shown = np.asarray(moving.convert("RGB"), int)
     # A GIF has 256 colours; the picture is recognised all the same.
     assert np.abs(shown - np.concatenate(list(made.images), axis=1)).mean() < 12
 

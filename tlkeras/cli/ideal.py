@@ -65,7 +65,7 @@ def ideal(
 
 def _files(made: IdealImages, described: dict[str, Any]) -> dict[str, bytes]:
     """The pictures by their names, which are noted in ``described``."""
-    from tlkeras.ideal import pictures
+    from tlkeras.ideal import images
     from tlkeras.images.arrays import figure_bytes, png_bytes
 
     numbers: dict[str, int] = {}
@@ -76,10 +76,10 @@ def _files(made: IdealImages, described: dict[str, Any]) -> dict[str, bytes]:
         files[f"{stem}-{numbers[stem]}.png"] = png_bytes(image)
     for index, name in enumerate(files):
         described["images"][index]["file"] = name
-    files["sheet.png"] = figure_bytes(pictures.sheet(made))
-    files["film_strip.png"] = figure_bytes(pictures.film_strip(made))
-    files["film.gif"] = pictures.film(made)
-    files["curves.png"] = figure_bytes(pictures.curves(made))
+    files["sheet.png"] = figure_bytes(images.sheet(made))
+    files["film_strip.png"] = figure_bytes(images.film_strip(made))
+    files["film.gif"] = images.film(made)
+    files["curves.png"] = figure_bytes(images.curves(made))
     return files
 
 

@@ -1,10 +1,14 @@
-"""Ideal images: from noise, by gradient ascent, what a network sees most clearly as a class, a channel or a layer."""
+"""Ideal images: from noise, by gradient ascent, what a network sees most clearly as a class, a channel or a layer.
+
+They are shown side by side (``sheet``), on the way from noise (``film_strip``, ``film``), and as ``curves``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +17,19 @@ from tlkeras.errors import ConfigError
 from tlkeras.ideal.ascent import Climb, rounded
 from tlkeras.ideal.objectives import Channel, LayerNorm, Objective
 from tlkeras.ideal.presets import FOURIER, Preset, preset
-from tlkeras.images.arrays import through_png
+from tlkeras.images.arrays import gif_bytes, through_png
 from tlkeras.progress import Reporter, Silent
 from tlkeras.target import Target
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MAX_STEPS = 100_000
 NO_CLASS = -1
+MAX_STRIP_ROWS = 12
+STRIP_COLUMNS = 8
+GIF_SECONDS = 4.0
+MAX_CURVES = 10
 
 
 @dataclass(frozen=True)
@@ -242,3 +253,74 @@ def _same_classes(maker: Target, other: Target) -> dict[int, int]:
     theirs = other.wordnet_ids if maker.wordnet_ids and other.wordnet_ids else other.class_names
     index = {name: k for k, name in enumerate(theirs)}
     return {k: index[name] for k, name in enumerate(ours) if name in index}
+
+
+def sheet(ideal: IdealImages) -> Figure:
+    """All images with what they show and the probability that the network gives the saved file."""
+    from matplotlib.figure import Figure
+
+    count = len(ideal)
+    columns = min(count, max(math.ceil(math.sqrt(count)), 4))
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(2.2 * columns, 2.45 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, axis in zip(range(count), axes.flat, strict=False):
+        axis.imshow(ideal.images[index])
+        title = ideal.labels[index].replace("_", " ")
+        if (k := ideal.classes[index]) >= 0:
+            title += f"  {ideal.probabilities[index, k]:.3f}"
+        axis.set_title(title, fontsize=9)
+    return figure
+
+
+def film_strip(ideal: IdealImages) -> Figure:
+    """Moments of the way from noise to the image, a row for each image (the first twelve)."""
+    from matplotlib.figure import Figure
+
+    rows = min(len(ideal), MAX_STRIP_ROWS)
+    moments = len(ideal.film_steps)
+    chosen = np.unique(np.rint(np.linspace(0, moments - 1, min(STRIP_COLUMNS, moments))).astype(int))
+    # Headings stand in the first row only.
+    figure = Figure(figsize=(1.6 * len(chosen), 1.6 * rows + 0.35), layout="constrained")
+    axes = figure.subplots(rows, len(chosen), squeeze=False)
+    for row in range(rows):
+        for column, moment in enumerate(chosen):
+            axis = axes[row, column]
+            axis.imshow(ideal.film[row, moment])
+            axis.set(xticks=[], yticks=[])
+            if row == 0:
+                axis.set_title(f"step {ideal.film_steps[moment]}", fontsize=9)
+        axes[row, 0].set_ylabel(ideal.labels[row].replace("_", " "), fontsize=9)
+    return figure
+
+
+def curves(ideal: IdealImages) -> Figure:
+    """The objective at each step, for the first ten images."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for index in range(min(len(ideal), MAX_CURVES)):
+        values = ideal.values[index]
+        axis.plot(np.arange(len(values)), values, linewidth=1.2, label=ideal.labels[index].replace("_", " "))
+    axis.set(xlabel="step", ylabel="objective", title=f"{ideal.target.name}, mode {ideal.config.mode}")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def film(ideal: IdealImages) -> bytes:
+    """The way from noise as an animated GIF, the images side by side (the first eight)."""
+    shown = ideal.film[:8]
+    frames = np.concatenate(list(shown), axis=2) if len(shown) <= 4 else _two_rows(shown)
+    return gif_bytes(frames, seconds=GIF_SECONDS)
+
+
+def _two_rows(shown: np.ndarray) -> np.ndarray:
+    half = -(-len(shown) // 2)
+    if len(shown) % 2:
+        shown = np.concatenate([shown, np.full_like(shown[:1], 255)])
+    rows = [np.concatenate(list(part), axis=2) for part in (shown[:half], shown[half:])]
+    return np.concatenate(rows, axis=1)

@@ -49,52 +49,32 @@ class Objective(abc.ABC):
         """The value of each image, float32 ``[N]``."""
 
     def __add__(self, other: Objective) -> Objective:
-        return Sum((self, other))
+        return Sum(((1.0, self), (1.0, other)))
 
     def __sub__(self, other: Objective) -> Objective:
-        return Sum((self, Weighted(other, -1.0)))
+        return Sum(((1.0, self), (-1.0, other)))
 
     def __mul__(self, weight: float) -> Objective:
-        return Weighted(self, float(weight))
+        return Sum(((float(weight), self),))
 
     __rmul__ = __mul__
-
-    def __neg__(self) -> Objective:
-        return Weighted(self, -1.0)
 
 
 @dataclass(frozen=True)
 class Sum(Objective):
-    """The sum of several objectives."""
+    """Objectives, each times a number, added up."""
 
-    parts: tuple[Objective, ...]
+    parts: tuple[tuple[float, Objective], ...]
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Those of its parts."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.layers))
+        return tuple(dict.fromkeys(name for _, part in self.parts for name in part.layers))
 
     def __call__(self, seen: Seen) -> Tensor:
-        """The values of its parts, added up."""
-        first, *others = (part(seen) for part in self.parts)
+        """The weighted values of its parts, added up."""
+        first, *others = (weight * part(seen) for weight, part in self.parts)
         return sum(others, first)
-
-
-@dataclass(frozen=True)
-class Weighted(Objective):
-    """An objective times a number."""
-
-    objective: Objective
-    weight: float
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Those of the objective."""
-        return self.objective.layers
-
-    def __call__(self, seen: Seen) -> Tensor:
-        """The weighted value."""
-        return self.weight * self.objective(seen)
 
 
 @dataclass(frozen=True)
@@ -122,16 +102,22 @@ class ClassLogProbability(Objective):
 
 
 @dataclass(frozen=True)
-class Channel(Objective):
-    """The mean of one channel of a layer over its whole map (Olah et al. 2017)."""
+class OfLayer(Objective):
+    """What looks at the output of one inner layer."""
 
     layer: str
-    channel: int
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The layer."""
         return (self.layer,)
+
+
+@dataclass(frozen=True)
+class Channel(OfLayer):
+    """The mean of one channel of a layer over its whole map (Olah et al. 2017)."""
+
+    channel: int
 
     def __call__(self, seen: Seen) -> Tensor:
         """The means, ``[N]``."""
@@ -141,37 +127,8 @@ class Channel(Objective):
 
 
 @dataclass(frozen=True)
-class Unit(Objective):
-    """One place of one channel of a layer; the centre of the map when no place is given."""
-
-    layer: str
-    channel: int
-    row: int | None = None
-    column: int | None = None
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layer."""
-        return (self.layer,)
-
-    def __call__(self, seen: Seen) -> Tensor:
-        """The activations, ``[N]``."""
-        maps = seen.layers[self.layer]
-        row = maps.shape[1] // 2 if self.row is None else self.row
-        column = maps.shape[2] // 2 if self.column is None else self.column
-        return maps[:, row, column, self.channel]
-
-
-@dataclass(frozen=True)
-class LayerNorm(Objective):
+class LayerNorm(OfLayer):
     """The mean square of a whole layer: whatever it sees already, more of it (Mordvintsev et al. 2015, DeepDream)."""
-
-    layer: str
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The layer."""
-        return (self.layer,)
 
     def __call__(self, seen: Seen) -> Tensor:
         """The mean squares, ``[N]``."""
