@@ -46,8 +46,7 @@ def photos(target: Any, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def ours(target: Any, pixels: np.ndarray, labels: np.ndarray, wanted: np.ndarray, *, stop_early: bool) -> Run:
     """PGD of tlkeras."""
     from tlkeras.attacks import PGD
-    from tlkeras.attacks.goals import Goal
-    from tlkeras.attacks.model import attack_model
+    from tlkeras.attacks.model import Goal, attack_model
 
     model = attack_model(target)
 

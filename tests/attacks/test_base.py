@@ -12,8 +12,7 @@ import tensorflow as tf
 from tests.attacks.models import Linear, Masked, Smooth, images, said
 from tlkeras.attacks import FGSM, norms
 from tlkeras.attacks.attacker import METHODS, make
-from tlkeras.attacks.goals import Goal
-from tlkeras.attacks.model import AttackModel
+from tlkeras.attacks.model import AttackModel, Goal
 from tlkeras.errors import ConfigError, DataError
 
 MODELS = {"linear": lambda: Linear(5), "two classes": lambda: Linear(2), "smooth": Smooth, "masked": Masked}

@@ -4,7 +4,7 @@ import pytest
 from tests.heads.test_linear import clusters
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads import search
-from tlkeras.heads.search import assign_folds, fit_path, nearest, search_linear, vote
+from tlkeras.heads.search import assign_folds, fit_linear, nearest, search_linear, vote
 
 
 def log_loss(logits, labels):
@@ -60,7 +60,7 @@ def test_large_validation_set_is_the_held_out_set():
     row = next(row for row in result.curve if row["strength"] == result.strength)
     assert row["log_loss"] == min(r["log_loss"] for r in result.curve)
     assert row["log_loss"] == pytest.approx(log_loss(result.held_out_logits, result.held_out_labels))
-    both = fit_path(features, labels, 3, strengths=[result.strength]).heads[0]
+    both = fit_linear(features, labels, 3, result.strength)
     np.testing.assert_allclose(result.head.logits(features), both.logits(features), atol=1e-2)
 
 

@@ -6,7 +6,7 @@ import pytest
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.linear import LinearHead
 from tlkeras.heads.logits import softmax
-from tlkeras.heads.search import fit_path, search_linear
+from tlkeras.heads.search import fit_linear, search_linear
 from tlkeras.heads.streaming import fit_streaming, measure, memory_bytes, principal_axes, search_streaming
 
 
@@ -38,7 +38,7 @@ def accuracy(head, rows, labels):
 def test_it_is_the_head_that_is_solved_in_memory(features, classes, noise, rows):
     (X, y), (T, t) = drawn(features, classes, noise, (rows, 8000))
     found = search_linear(X[: rows // 4], y[: rows // 4], None, None, classes, 0)
-    whole = fit_path(X, y, classes, strengths=[found.strength]).heads[0]
+    whole = fit_linear(X, y, classes, found.strength)
     streamed = fit_streaming(pieces(X, y, 1024), classes, found.strength, start=found.head)
     expected = accuracy(whole, T, t)
     assert 0.5 < expected < 0.999
@@ -78,7 +78,7 @@ def test_probabilities_on_ill_conditioned_rows_are_those_of_the_solver_in_memory
     X, y = ill_conditioned(kind, classes, seed=classes)
     streamed = fit_streaming(pieces(X, y, 128), classes, strength, passes=200)
     assert streamed.converged
-    whole = fit_path(X, y, classes, strengths=[strength]).heads[0]
+    whole = fit_linear(X, y, classes, strength)
     np.testing.assert_allclose(softmax(streamed.head.logits(X)), softmax(whole.logits(X)), atol=0.01)
 
 
@@ -103,14 +103,14 @@ def test_the_search_goes_where_validation_gains_and_learns_from_it_in_the_end():
     assert chosen["log_loss"] == pytest.approx(measure(found.held_out_head, validation)["log_loss"])
     assert found.converged
     assert found.passes > sum(row["passes"] for row in found.curve)
-    whole = fit_path(*map(np.concatenate, ((X, V), (y, v))), 4, strengths=[found.strength]).heads[0]
+    whole = fit_linear(*map(np.concatenate, ((X, V), (y, v))), 4, found.strength)
     np.testing.assert_allclose(softmax(found.head.logits(V)), softmax(whole.logits(V)), atol=0.005)
 
 
 @pytest.mark.parametrize("strength", [0.001, 0.1, 10.0])
 def test_it_gets_there_without_a_start_and_stops_by_itself(strength):
     (X, y), (T, t) = drawn(64, 5, 2.5, (5000, 5000))
-    whole = fit_path(X, y, 5, strengths=[strength]).heads[0]
+    whole = fit_linear(X, y, 5, strength)
     streamed = fit_streaming(pieces(X, y, 500), 5, strength)
     assert streamed.converged
     assert len(streamed.curve) < 40
@@ -121,7 +121,7 @@ def test_it_gets_there_without_a_start_and_stops_by_itself(strength):
 
 def test_from_a_bad_start_steps_are_shortened_until_they_gain():
     (X, y), (T, t) = drawn(64, 5, 2.5, (5000, 5000))
-    whole = fit_path(X, y, 5, strengths=[0.1]).heads[0]
+    whole = fit_linear(X, y, 5, 0.1)
     # Sure of wrong answers everywhere: there the curvature is next to none, and a whole step goes far too far.
     bad = LinearHead(-30 * whole.weights, -30 * whole.bias)
     streamed = fit_streaming(pieces(X, y, 500), 5, 0.1, start=bad, passes=80)

@@ -18,8 +18,7 @@ import numpy as np
 
 from tlkeras.attacks import bounded, minimal, norms
 from tlkeras.attacks.base import BATCH_SIZE, METHODS, Attack, Found, Progress
-from tlkeras.attacks.goals import Goal
-from tlkeras.attacks.model import FullSize, attack_model
+from tlkeras.attacks.model import FullSize, Goal, attack_model
 from tlkeras.data.dataset import plural
 from tlkeras.errors import ConfigError, DataError, unknown
 from tlkeras.heads.logits import ranked, softmax

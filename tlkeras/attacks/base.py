@@ -15,8 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tlkeras.attacks import norms
-from tlkeras.attacks.goals import Goal
-from tlkeras.attacks.model import AttackModel
+from tlkeras.attacks.model import AttackModel, Goal
 from tlkeras.errors import ConfigError, unknown
 
 Tensor = Any

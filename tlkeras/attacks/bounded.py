@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from tlkeras.attacks import norms
 from tlkeras.attacks.base import Attack, Batch, State, Tensor
-from tlkeras.attacks.goals import LOSSES, check_loss
-from tlkeras.attacks.model import AttackModel
+from tlkeras.attacks.model import LOSSES, AttackModel, check_loss
 from tlkeras.errors import ConfigError
 
 # A step goes at least this far, as a share of epsilon: on the edge of the ball short steps waste gradients.
@@ -236,7 +235,7 @@ class APGD(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class APGDDLR(APGD):
-    """APGD on the difference of logits ratio (the same paper, section 4), towards a target as ``goals`` says."""
+    """APGD on the difference of logits ratio (the same paper, section 4), towards a target as ``logit_ratio`` says."""
 
     loss: str = "dlr"
 

@@ -15,8 +15,7 @@ import tensorflow as tf
 from tlkeras.adam import adam
 from tlkeras.attacks import norms
 from tlkeras.attacks.base import Attack, Batch, State, Tensor
-from tlkeras.attacks.goals import Goal
-from tlkeras.attacks.model import AttackModel
+from tlkeras.attacks.model import AttackModel, Goal
 from tlkeras.errors import ConfigError
 from tlkeras.heads.logits import ranked
 

@@ -20,7 +20,7 @@ from tlkeras.fine_tuning.state import AVERAGED, LAST, RAW, TuningState, WeightsC
 from tlkeras.fine_tuning.tuner import Tuner, ema_decay, rate_at
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import log_losses
-from tlkeras.heads.search import fit_path
+from tlkeras.heads.search import fit_linear
 from tlkeras.progress import Reporter
 
 EARLY, NOT_FINITE = "early", "not finite"
@@ -186,7 +186,7 @@ class Loop:
         self.tuner.set_weights(weights)
         features = unit_rows(self.tuner.features(self._plain))
         classes = len(start.described.class_names)
-        head = fit_path(features, start.train.labels, classes, strengths=(start.strength,)).heads[0]
+        head = fit_linear(features, start.train.labels, classes, start.strength)
         return [*weights[:-2], head.weights, head.bias]
 
     def _not_finite(self, epoch: int) -> None:

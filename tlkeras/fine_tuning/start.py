@@ -20,7 +20,7 @@ from tlkeras.fine_tuning.augment import PRESETS, Batches, kept_side_px
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.state import WeightsChoice
 from tlkeras.heads.linear import PathSolver, rotate, unit_rows
-from tlkeras.heads.search import assign_folds, out_of_fold
+from tlkeras.heads.search import assign_folds, fit_linear, out_of_fold
 from tlkeras.heads.train import Head
 from tlkeras.predictor import head_in_numpy
 from tlkeras.progress import Reporter
@@ -123,10 +123,8 @@ def starting_weights(head: Head, images: LabelledImages, features: np.ndarray) -
     if not _refitted(head):
         return head.weights
     train = np.flatnonzero(images.splits == "train")
-    rotated = rotate(unit_rows(features[train]))
-    solver = PathSolver(rotated.rows, images.labels[train], len(images.class_names), rotated.spread)
-    solver.solve(head.description["strength"])
-    return rotated.head(solver.coefficients, solver.intercepts).arrays
+    rows, classes = unit_rows(features[train]), len(images.class_names)
+    return fit_linear(rows, images.labels[train], classes, head.description["strength"]).arrays
 
 
 def logits_on_validation(

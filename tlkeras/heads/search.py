@@ -42,14 +42,6 @@ _QUERIES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Path:
-    """Heads along a path of L2 strengths, strong (small C) to weak; both tuples have one entry per strength."""
-
-    strengths: tuple[float, ...]
-    heads: tuple[LinearHead, ...]
-
-
-@dataclass(frozen=True)
 class HeadResult:
     """The chosen head and how it was chosen.
 
@@ -81,26 +73,17 @@ def check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
     return ordered
 
 
-def fit_path(
-    features: np.ndarray, labels: np.ndarray, class_count: int, *, strengths: Sequence[float] = STRENGTHS
-) -> Path:
-    """Fit a linear head for every strength C.
-
-    ``features`` float [N, D], ``labels`` int [N] in 0..class_count-1. The heads come back strong to weak.
+def fit_linear(features: np.ndarray, labels: np.ndarray, class_count: int, strength: float) -> LinearHead:
+    """A linear head for features float [N, D] with labels int [N], of the L2 strength C.
 
     Raises:
         DataError: features and labels that do not fit each other or are not finite.
-        ConfigError: a strength that is not positive, or fewer than two classes.
+        ConfigError: fewer than two classes.
     """
     features, labels = check_training_rows(features, labels, class_count)
-    ordered = check_strengths(strengths)
     rotated = rotate(features)
-    solver = PathSolver(rotated.rows, labels, class_count, rotated.spread)
-    heads = []
-    for strength in ordered:
-        solver.solve(strength)
-        heads.append(rotated.head(solver.coefficients, solver.intercepts))
-    return Path(ordered, tuple(heads))
+    solver = PathSolver(rotated.rows, labels, class_count, rotated.spread).solve(strength)
+    return rotated.head(solver.coefficients, solver.intercepts)
 
 
 def search_linear(

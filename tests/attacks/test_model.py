@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tlkeras.attacks.goals import LOSSES, Goal, check_loss
+from tlkeras.attacks.model import LOSSES, Goal, check_loss
 from tlkeras.errors import ConfigError
 
 LOGITS = np.array([[4.0, 1.0, 0.5, -2.0], [0.0, 3.0, 2.5, 1.0]], np.float32)
