@@ -6,6 +6,7 @@ import pytest
 from tlkeras.choosing.measure import audited, milliseconds, stratified
 from tlkeras.data.open import open_dataset
 from tlkeras.progress import Silent
+from tlkeras.training.config import TrainConfig
 
 
 def test_time_is_that_of_one_image():
@@ -29,7 +30,7 @@ def test_classes_keep_their_shares():
 
 
 def test_splits_are_those_of_training(photo_folder, run_folder):
-    photos = audited(open_dataset(photo_folder), Silent())
+    photos = audited(open_dataset(photo_folder), TrainConfig(), Silent())
     with (run_folder / "splits.csv").open(newline="") as file:
         trained = {row["path"]: row["split"] for row in csv.DictReader(file)}
     assert dict(zip(photos.images.paths, photos.images.splits.tolist(), strict=True)) == trained

@@ -90,12 +90,7 @@ class CompareConfig:
         for name in self.backbones:
             backbones.get(name.partition("=")[0])
         # What no network could do anything about is refused, not listed as a reason to skip each.
-        TrainConfig(
-            fit=self.fit,
-            validation_fraction=self.validation_fraction,
-            test_fraction=self.test_fraction,
-            seed=self.seed,
-        )
+        self._options(size_px=None)
         if self.engine not in ("auto", *ENGINES):
             raise unknown("engine", self.engine, ("auto", *ENGINES))
         if self.images < 20:
@@ -104,16 +99,12 @@ class CompareConfig:
     def recipe(self, contender: str) -> TrainConfig:
         """The training options by which one of the networks gets its features."""
         name, _, weights = contender.partition("=")
-        return TrainConfig(
-            name,
-            weights=weights or PRETRAINED,
-            size_px=self.size_px,
-            fit=self.fit,
-            validation_fraction=self.validation_fraction,
-            test_fraction=self.test_fraction,
-            seed=self.seed,
-            engine=self.engine,
-        )
+        return self._options(backbone=name, weights=weights or PRETRAINED)
+
+    def _options(self, **given: Any) -> TrainConfig:
+        options = asdict(self)
+        del options["backbones"], options["images"]
+        return TrainConfig(**{**options, **given})
 
 
 @dataclass(frozen=True)
@@ -212,13 +203,7 @@ def compare(config: CompareConfig, dataset: LabelledImages, reporter: Reporter) 
             skipped[name] = str(error)
             reporter.say(f"skipped {name}: {error}")
     _require_any(config, skipped)
-    photos = audited(
-        dataset,
-        reporter,
-        seed=config.seed,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-    ).in_splits("train", "validation")
+    photos = audited(dataset, next(iter(recipes.values())), reporter).in_splits("train", "validation")
     available = len(photos)
     photos = photos.subset(stratified(photos.labels, config.images, seed=config.seed))
     if len(photos) < available:

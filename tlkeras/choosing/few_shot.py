@@ -97,13 +97,7 @@ def few_shot(
     """
     began = time.perf_counter()
     shots = _checked(shots, draws)
-    photos = audited(
-        dataset,
-        reporter,
-        seed=config.seed,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-    )
+    photos = audited(dataset, config, reporter)
     found = source_for(config).of(photos.verdicts, reporter)
     rows = unit_rows(found.matrix)
     test = np.flatnonzero(photos.images.splits == "test")

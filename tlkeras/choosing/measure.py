@@ -73,14 +73,7 @@ class Photos:
         return self.subset(np.isin(self.images.splits, names))
 
 
-def audited(
-    dataset: LabelledImages,
-    reporter: Reporter,
-    *,
-    seed: int = 0,
-    validation_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-) -> Photos:
+def audited(dataset: LabelledImages, config: TrainConfig, reporter: Reporter) -> Photos:
     """All photos that the audit keeps, each in the split that ``tlkeras train`` with the same options puts it in.
 
     Raises: DataError, ConfigError: see ``audit`` and ``split``.
@@ -92,9 +85,9 @@ def audited(
     images = split(
         checked.kept,
         checked.groups,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
         keys=[verdict.sha256 for verdict in verdicts],
     )
     return Photos(images, verdicts, checked.groups)
