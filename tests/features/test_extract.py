@@ -13,7 +13,7 @@ from tlkeras import engines
 from tlkeras.backbones.frozen import of_network
 from tlkeras.data.pipeline import pixel_batches
 from tlkeras.errors import ConfigError, ImageError
-from tlkeras.features import extract
+from tlkeras.features import source
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.graphs import relative_difference
 
@@ -132,21 +132,21 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(backbone, monkeypatc
 
 
 def test_each_image_is_computed_once_and_new_ones_are_paid_for_alone(network, backbone, files, store):
-    first = extract.extract(files[:8], keys_of(files[:8]), [store], backbone)
+    first = source.extract(files[:8], keys_of(files[:8]), [store], backbone)
     assert (first.computed, first.reused) == (8, 0)
-    again = extract.extract(files[:8], keys_of(files[:8]), [store], backbone)
+    again = source.extract(files[:8], keys_of(files[:8]), [store], backbone)
     assert (again.computed, again.reused, again.engine) == (0, 8, None)
-    more = extract.extract(files, keys_of(files), [store], backbone)
+    more = source.extract(files, keys_of(files), [store], backbone)
     assert (more.computed, more.reused) == (3, 8)
     twice = [files[0], files[0]]
-    assert extract.extract(twice, ["same", "same"], [store], backbone).computed == 1
+    assert source.extract(twice, ["same", "same"], [store], backbone).computed == 1
     got = store.gather(keys_of(files))
     assert relative_difference(got, expected_features(network, files)) <= 1e-4
 
 
 def test_views_of_an_image(network, backbone, files, store):
     mirrored = FeatureStore(FeatureSpace(**{**store.space.__dict__, "view": "mirrored"}), store.folder.parent)
-    extract.extract(files[:2], keys_of(files[:2]), [store, mirrored], backbone)
+    source.extract(files[:2], keys_of(files[:2]), [store, mirrored], backbone)
     _, pixels = next(pixel_batches(files[:2], SIZE, "crop"))
     expected = np.asarray(network(pixels[:, :, ::-1], training=False))
     assert relative_difference(mirrored.gather(keys_of(files[:2])), expected) <= 1e-4
@@ -159,10 +159,10 @@ def test_an_interrupted_pass_keeps_what_was_finished(network, backbone, files, s
 
     arguments = (files, keys_of(files), [store], backbone)
     with pytest.raises(KeyboardInterrupt):
-        extract.extract(*arguments, batch_size=4, progress=stop_after_first)
+        source.extract(*arguments, batch_size=4, progress=stop_after_first)
     reopened = FeatureStore(store.space, store.folder.parent)
     assert len(reopened) == 4
-    resumed = extract.extract(files, keys_of(files), [reopened], backbone)
+    resumed = source.extract(files, keys_of(files), [reopened], backbone)
     assert (resumed.computed, resumed.reused) == (7, 4)
     expected = expected_features(network, files)
     assert relative_difference(reopened.gather(keys_of(files)), expected) <= 1e-4
@@ -172,7 +172,7 @@ def test_a_file_that_went_bad_costs_neither_the_pass_nor_its_neighbours(network,
     Path(files[3]).write_bytes(b"no image any more")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        done = extract.extract(files, keys_of(files), [store], backbone)
+        done = source.extract(files, keys_of(files), [store], backbone)
     assert [index for index, _ in done.failed] == [3]
     assert done.failed[0][1].reason == "not_an_image"
     assert done.computed == 10

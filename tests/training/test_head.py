@@ -8,8 +8,7 @@ import pytest
 from tlkeras.backbones.frozen import Frozen
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError
-from tlkeras.features.extract import Extraction
-from tlkeras.features.source import Features, cut
+from tlkeras.features.source import Extraction, Features, cut
 from tlkeras.heads.config import HeadConfig
 from tlkeras.heads.search import search_linear
 from tlkeras.progress import Silent

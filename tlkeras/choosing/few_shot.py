@@ -13,7 +13,7 @@ from tlkeras.choosing.measure import Photos, audited
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.errors import ConfigError
 from tlkeras.evaluation.metrics import accuracy_interval
-from tlkeras.features.extract import Extraction
+from tlkeras.features.source import Extraction
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.search import search_linear
 from tlkeras.progress import Reporter

@@ -22,9 +22,8 @@ from tlkeras.data.duplicates import settle_copies
 from tlkeras.data.open import open_dataset
 from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError, WeightsError
-from tlkeras.features.extract import Extraction
 from tlkeras.features.shards import ShardSet, holds_features
-from tlkeras.features.source import Batches, Features, FeatureSource, cut
+from tlkeras.features.source import Batches, Extraction, Features, FeatureSource, cut
 from tlkeras.features.store import FeatureSpace
 from tlkeras.progress import Reporter
 from tlkeras.trained import TrainedClassifier
