@@ -62,4 +62,4 @@ def point(method, epsilon_255, fooled, black_box=False, right=None):
 def test_flags_of_sweeps(points, codes):
     flags = flags_of_sweep(points, "linf")
     assert [flag.code for flag in flags] == codes
-    assert all(flag.words and flag.to_json()["code"] == flag.code for flag in flags)
+    assert all(flag.words for flag in flags)

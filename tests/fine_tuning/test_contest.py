@@ -31,7 +31,7 @@ def test_who_is_kept(frozen, tuned, winner, words):
     result = contest(frozen, {"best": tuned}, LABELS)
     assert result.winner == winner
     assert words in result.reason
-    assert result.to_json()["entries"][0]["name"] == FROZEN
+    assert result.entries[0].name == FROZEN
 
 
 def test_the_best_of_several_stands_for_fine_tuning():

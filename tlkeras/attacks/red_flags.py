@@ -7,7 +7,7 @@ Adversarial Robustness".
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,6 @@ class RedFlag:
 
     code: str
     words: str
-
-    def to_json(self) -> dict[str, str]:
-        """Plain values."""
-        return asdict(self)
 
 
 def flags_of_network(model: AttackModel, pixels: np.ndarray, labels: np.ndarray) -> list[RedFlag]:

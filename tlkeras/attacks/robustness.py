@@ -78,10 +78,6 @@ class CorruptionPoint(Accuracy):
     corruption: str
     severity: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**dataclasses.asdict(self), "interval": list(self.interval)}
-
 
 @dataclass(frozen=True)
 class Robustness:
@@ -105,10 +101,10 @@ class Robustness:
             "network": self.network,
             "images": self.images,
             "norm": self.norm,
-            "clean": {"accuracy": self.clean.accuracy, "interval": list(self.clean.interval)},
+            "clean": dataclasses.asdict(self.clean),
             "attacks": [point.to_json() for point in self.attacks],
-            "corruptions": [point.to_json() for point in self.corruptions],
-            "flags": [flag.to_json() for flag in self.flags],
+            "corruptions": [dataclasses.asdict(point) for point in self.corruptions],
+            "flags": [dataclasses.asdict(flag) for flag in self.flags],
             "parameters": self.parameters,
         }
 

@@ -123,10 +123,6 @@ class Recommendation:
     front: tuple[str, ...]
     sentence: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "interval": list(self.interval), "front": list(self.front)}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -155,7 +151,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """What ``tlkeras compare --json`` prints."""
         rows = [
-            {**m.to_json(), "transfer": t.to_json(), "pareto": m.name in self.recommendation.front}
+            {**m.to_json(), "transfer": asdict(t), "pareto": m.name in self.recommendation.front}
             for m, t in zip(self.measured, self.transfers, strict=True)
         ]
         return {
@@ -167,8 +163,8 @@ class Comparison:
             "chance": self.chance,
             "networks": rows,
             "skipped": [{"backbone": name, "reason": reason} for name, reason in self.skipped],
-            "recommendation": self.recommendation.to_json(),
-            "transfer": self.transfer.to_json(),
+            "recommendation": asdict(self.recommendation),
+            "transfer": asdict(self.transfer),
             "seconds": self.seconds,
         }
 

@@ -15,8 +15,8 @@ pretraining photo is needed to measure that.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -65,10 +65,6 @@ class Transferability:
     errors_removed: float
     distance: str | None
     words: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "interval": list(self.interval)}
 
 
 def logme(features: np.ndarray, labels: np.ndarray, class_count: int) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlkeras.data.remote import join, open_file, read_file
-from tlkeras.errors import DataError, ImageError
+from tlkeras.errors import DataError
 from tlkeras.images.decode import Limits
 from tlkeras.json_csv import parse_json
 
@@ -244,8 +244,3 @@ def _records(name: str) -> Iterator[bytes]:
                 yield body[:-4]
     except FileNotFoundError:
         raise DataError("there is no such file", received=f"'{name}'") from None
-
-
-def missing_bytes() -> ImageError:
-    """What a row without bytes is."""
-    return ImageError("empty", "the row holds no bytes", received="nothing")

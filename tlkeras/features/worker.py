@@ -18,7 +18,7 @@ import numpy as np
 from tlkeras.backbones.frozen import Frozen
 from tlkeras.backbones.tensors import Arrays, tensors_sha256
 from tlkeras.data.audit import first_verdict
-from tlkeras.data.containers import missing_bytes, parquet_rows, tfrecord_rows
+from tlkeras.data.containers import parquet_rows, tfrecord_rows
 from tlkeras.data.dataset import split_named
 from tlkeras.data.pipeline import BATCH_SIZE, BATCHES_AHEAD, in_batches, in_order
 from tlkeras.data.remote import is_remote, read_image
@@ -164,7 +164,7 @@ def _images(work: Work) -> Iterator[tuple[str, str, str, Callable[[], bytes]]]:
 
 def _given(data: bytes | None) -> bytes:
     if not data:
-        raise missing_bytes()
+        raise ImageError("empty", "the row holds no bytes", received="nothing")
     return data
 
 

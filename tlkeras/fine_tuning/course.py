@@ -56,10 +56,6 @@ class Contest:
     error_nats: float
     images: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for ``fine_tuning.json``."""
-        return asdict(self)
-
     def entry(self, name: str) -> Entry:
         """The entry of that name."""
         return next(entry for entry in self.entries if entry.name == name)
@@ -104,7 +100,7 @@ class FineTuning:
             "augmentation": self.augmentation,
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
-            "contest": self.contest.to_json(),
+            "contest": asdict(self.contest),
             "epochs": list(self.history),
             "refit": list(self.refit),
         }

@@ -110,7 +110,7 @@ class Start:
     def fingerprint(self, config: FineTuneConfig, pick: WeightsChoice | None = None) -> str:
         """A hash of all that a state belongs to: photos, labels, splits, network, settled options and pick."""
         options: list[Any] = [asdict(config), self.described.backbone_sha256, self.described.class_names, self.seed]
-        options.append(None if pick is None else pick.to_json())
+        options.append(None if pick is None else asdict(pick))
         photos = f"{self.train.fingerprint()} {self.validation.fingerprint()}"
         return hashlib.sha256(f"{photos} {json.dumps(options)}".encode()).hexdigest()
 

@@ -126,10 +126,6 @@ class WeightsChoice:
     share: float = 1.0
     new_head: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
     def blend(self, start: Sequence[np.ndarray], end: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The weights that are meant. ``end``: those after ``epoch``; ``start``: those before the first."""
         if self.share == 1.0:
