@@ -266,3 +266,24 @@ def test_the_demo_needs_neither_weights_nor_network(tmp_path, monkeypatch, capfd
     # Twelve pictures of four classes: random features reach about a third.
     assert trained["evaluation"]["accuracy"] >= 0.6
     assert not (tmp_path / "empty" / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "the memory is used up"),
+        (RuntimeError("std::bad_alloc"), "the memory is used up"),
+        (ImportError("libtensorflow_cc.so.2: failed to map segment from shared object"), "the memory is used up"),
+        (OSError(12, "Cannot allocate memory"), "cannot allocate memory"),
+        (OSError(28, "No space left on device", "a.jpg"), "cannot write 'a.jpg' (No space left on device). Free some"),
+        (PermissionError(13, "Permission denied", "b" * 200), "permission denied; received 'bbb"),
+    ],
+)
+def test_what_the_system_lacks_is_one_line(error, words, monkeypatch, capfd):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tlkeras.cli.main.app", failing)
+    assert main(["audit", "x"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert words in line

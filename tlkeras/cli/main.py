@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import pkgutil
@@ -16,6 +17,7 @@ from tlkeras import cli
 from tlkeras.cli.command import REGISTERED, Command, Commands
 from tlkeras.cli.console import drop_output
 from tlkeras.errors import TlkerasError, printable
+from tlkeras.storage import storage_error
 
 INTERRUPTED = 130
 # What these compute waits in the cache, or in shards, for the next time.
@@ -58,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         # The system's own no, to a name that is too long for it, or a folder that nobody may look into.
         name = str(error.filename or "")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(str(storage_error(name, error)), 2)
         shown = f"{name[:60]}…{name[-20:]}" if len(name) > 100 else name
         return _fail(
             f"{(error.strerror or str(error)).lower()}; received '{shown}'. Check the name and its permissions.", 2
@@ -65,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Exit as stop:
         return int(stop.exit_code)
     except Exception as error:
+        if _lacks_memory(error):
+            return _fail("the memory is used up; close other programs, or raise its limit (ulimit -v). Nothing is half "
+                         "written.", 2)  # fmt: skip
         # What the parser says of a wrong command line, known by the exit code that it wants for it.
         if not hasattr(error, "format_message"):
             raise
@@ -73,6 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
     if result == INTERRUPTED:
         return _fail(_interrupted(arguments), INTERRUPTED, prefix="")
     return int(result or 0)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether it is the system that had no more memory: each library says so in its own way."""
+    said = f"{type(error).__name__} {error}"
+    return any(word in said for word in ("MemoryError", "ResourceExhausted", "bad_alloc", "allocate memory",
+                                         "failed to map segment", "OOM when allocating"))  # fmt: skip
 
 
 def _prepare_streams() -> None:
