@@ -39,6 +39,16 @@ def test_answers_survive_saving_and_loading(classifier, tmp_path):
         classifier.save(tmp_path / "saved")
 
 
+def test_a_network_that_is_first_asked_for_in_a_trace_has_its_weights(classifier, run_folder):
+    """Exports trace first: they wrote, and the cache kept, networks with the weights that Keras had drawn."""
+    import tensorflow as tf
+
+    again = TrainedClassifier.load(run_folder)
+    pixels = np.stack([classifier.fitted(photo(50, 40, seed)) for seed in range(3)])
+    traced = tf.function(lambda pixels: again.head(again.network.get_layer("backbone")(pixels, training=False)))
+    np.testing.assert_allclose(traced(pixels).numpy(), classifier.logits(pixels), atol=1e-5)
+
+
 # Drawn, so that nothing but numbers lies between them and the answers that stand below.
 PIXELS = np.stack(
     [np.add.outer(np.arange(32) * 4, np.arange(32) * 3)[..., None].repeat(3, 2) % 256, np.full((32, 32, 3), 90)]

@@ -76,13 +76,17 @@ class TrainedClassifier:
 
         Raises: ClassifierError when the weights are not those of the network that is built here.
         """
+        import tensorflow as tf
+
         try:
             backbone = self.backbone.network
         except WeightsError as error:
             raise ClassifierError(str(error)) from None
-        head = build_head(self.config.head, self.backbone.feature_size, len(self.class_names))
-        head.set_weights(self.head_weights)
-        return build_network(self.config, backbone, head)
+        # What is built while a graph is traced would keep its first, random weights.
+        with tf.init_scope():
+            head = build_head(self.config.head, self.backbone.feature_size, len(self.class_names))
+            head.set_weights(self.head_weights)
+            return build_network(self.config, backbone, head)
 
     @property
     def head(self) -> Any:
@@ -93,7 +97,7 @@ class TrainedClassifier:
     def _forward(self) -> Any:
         import tensorflow as tf
 
-        size, network = self.config.size_px, self.network  # not built while it is traced
+        size, network = self.config.size_px, self.network
         # One trace for every batch size: Keras' predict() traces anew and is slow when called in a loop.
         signature = [tf.TensorSpec([None, size, size, 3], tf.float32)]
         return tf.function(lambda pixels: network(pixels, training=False), input_signature=signature)

@@ -57,9 +57,12 @@ class Frozen:
     @property
     def network(self) -> Any:
         """The Keras network, pixels float32 ``[N, S, S, 3]`` in 0..255 → features ``[N, D]``, frozen; built once."""
+        import tensorflow as tf
+
         with self._lock:
             if self._network is None:
-                self._network = self._build()
+                with tf.init_scope():  # what is built while a graph is traced would keep its first, random weights
+                    self._network = self._build()
             self._network.trainable = False
             return self._network
 
