@@ -59,7 +59,7 @@ def test_the_manifest_says_where_the_files_come_from(version_folder, classifier)
     assert manifest["config"] == {"formats": formats, "signature": "pixels", "top_k": 5}
     assert manifest["versions"]["tensorflow"]
     assert manifest["files"]["model.onnx"]["sha256"] == sha256_of(version_folder / "model.onnx")
-    assert len(manifest["files"]) == 13
+    assert len(manifest["files"]) == 14
     assert not changes(version_folder, manifest)
     parity = manifest["parity"]
     assert parity["passed"] is True
