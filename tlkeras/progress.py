@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Advance = Callable[[int, int], None]  # (done, total)
+LOADING = "loading the network"  # the step before the first image is answered
 
 
 class Reporter(Protocol):

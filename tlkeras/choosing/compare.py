@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -244,18 +245,19 @@ def _require_any(config: CompareConfig, skipped: dict[str, str]) -> None:
 
 def _measured(name: str, recipe: TrainConfig, photos: Photos, reporter: Reporter) -> Measured | str:
     """The figures of a network, or why there are none."""
-    import keras
-    import tensorflow as tf
-
     try:
         return measure(name, recipe, photos, reporter)
     except (WeightsError, ConfigError) as error:
         return str(error)
-    except (MemoryError, tf.errors.ResourceExhaustedError):
+    except Exception as error:
+        # TensorFlow's, by its name: it is imported only where Keras was asked.
+        if type(error).__name__ not in ("MemoryError", "ResourceExhaustedError"):
+            raise
         return f"out of memory at {recipe.side_px} px"
     finally:
         # Networks of a hundred megabytes would pile up.
-        keras.backend.clear_session()
+        if (keras := sys.modules.get("keras")) is not None:
+            keras.backend.clear_session()
         gc.collect()
 
 

@@ -11,6 +11,7 @@ import typer
 
 from tlkeras.cli.command import LAYOUT, TRAINING, USING, CommandLine, DataDirOption, Fields, command
 from tlkeras.cli.console import Terminal, table
+from tlkeras.progress import LOADING
 from tlkeras.training.config import TrainConfig
 
 OnOption = Annotated[
@@ -51,11 +52,14 @@ def predict(
     from tlkeras.data.open import open_photos
     from tlkeras.trained import TrainedClassifier, find
 
-    find(run)  # a wrong directory is told at once, before TensorFlow is loaded
+    find(run)  # a wrong directory is told at once
     photos = open_photos(images)
     line.terminal.say_all(photos.report())
-    classifier = TrainedClassifier.load(run)
-    answers, problems = _answers(classifier, photos.paths, top, line.terminal)
+    with line.terminal.step(LOADING):
+        classifier = TrainedClassifier.load(run)
+        predictor = classifier.predictor(images=len(photos.paths))
+        predictor.features.open()
+    answers, problems = _answers(predictor, classifier.class_names, photos.paths, top, line.terminal)
     for problem in problems:
         line.terminal.say(f"skipped: {problem['path']}: {problem['detail']}")
     found = found_json(len(photos.paths), photos.left_out)
@@ -142,15 +146,13 @@ def _show(line: CommandLine, bulk: Any, *words: str) -> None:
 
 
 def _answers(
-    classifier: Any, paths: Sequence[str], top: int, terminal: Terminal
+    predictor: Any, names: Sequence[str], paths: Sequence[str], top: int, terminal: Terminal
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     from tlkeras.errors import ImageError, printable
     from tlkeras.heads.logits import ranked
 
     answers: list[dict[str, Any]] = []
     problems: list[dict[str, str]] = []
-    names = classifier.class_names
-    predictor = classifier.predictor(engine="auto", images=len(paths))
     with terminal.step("predict") as progress:
         for path, row in predictor.answers(paths):
             if isinstance(row, ImageError):

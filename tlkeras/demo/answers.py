@@ -22,6 +22,7 @@ from tlkeras.images.decode import decode, read_bytes
 from tlkeras.json_csv import read_csv, read_json
 from tlkeras.storage import write_bytes
 from tlkeras.target import load_target
+from tlkeras.trained import TrainedClassifier
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
 SHOWN_PX = 768
@@ -69,7 +70,9 @@ class Demonstrator:
     """
 
     def __init__(self, run: str | Path) -> None:
-        self.target = load_target(run)
+        classifier = TrainedClassifier.load(run)
+        self.predictor = classifier.predictor(images=1)
+        self.target = load_target(classifier)
         self.explainer = Explainer(self.target)
         self.attacker = Attacker(self.target)
 
@@ -81,6 +84,7 @@ class Demonstrator:
     def warm_up(self) -> None:
         """Build the graphs now, so that the first visitor does not wait for them."""
         side = self.target.size_px
+        self.predictor.features.open()
         noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
         self.explainer.explain(noise)
         self.attacker.attack([noise], PGD(steps=1))
@@ -90,9 +94,11 @@ class Demonstrator:
 
         Raises: ImageError when it cannot be decoded.
         """
-        heat_map = self.explainer.explain(photo)
+        pixels = decode(read_bytes(photo)).pixels
+        (probabilities,) = self.predictor.of_pixels(self.target.load(pixels)[None])
+        heat_map = self.explainer.explain(pixels, int(probabilities.argmax()))
         heat = blended(_smaller(heat_map, self.target.size_px, self.target.fit))
-        return Answer(self._named(heat_map.probabilities), printable(heat_map.label), heat)
+        return Answer(self._named(probabilities), printable(heat_map.label), heat)
 
     def fool(self, photo: str | Path, to: str | int | None = None, epsilon_255: float = 4.0) -> Fooled:
         """The adversarial version of an image file, by projected gradient descent (Madry et al. 2018).

@@ -21,7 +21,7 @@ from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
 from tlkeras.heads.train import Head
-from tlkeras.progress import Reporter
+from tlkeras.progress import LOADING, Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.head import fit_head
@@ -106,7 +106,8 @@ def fit(
     reporter.say(checked.summary())
     clock.stop("audit")
 
-    source = prepared.result()
+    with reporter.step(LOADING):
+        source = prepared.result()
     clock.stop("network")
     features = features_of(data, checked, source, reporter)
     clock.stop("features")
