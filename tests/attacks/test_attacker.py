@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.pictures import encode, photo
 from tlkeras.attacks import norms
-from tlkeras.attacks.attacker import Attacker, attack, make, smallest_epsilon
+from tlkeras.attacks.attacker import Attacker, make, smallest_epsilon
 from tlkeras.attacks.transfer import transfer, transfer_matrix
 from tlkeras.errors import ConfigError, DataError, ImageError
 from tlkeras.images.arrays import png_bytes
@@ -173,7 +173,7 @@ def test_who_fools_whom(attacker, photos):
 
 def test_a_trained_classifier_is_attacked_by_its_own_class_names(run_folder, photo_folder):
     images = [str(photo_folder / "blue" / "00.jpg"), str(photo_folder / "blue" / "01.jpg")]
-    result = attack(run_folder, images, make("pgd", epsilon_255=48), to="orange", labels=["blue", "blue"])
+    result = Attacker(run_folder).attack(images, make("pgd", epsilon_255=48), to="orange", labels=["blue", "blue"])
     assert result.class_names == ("blue", "orange")
     assert result.attacked.all()
     assert result.success.all()

@@ -128,12 +128,12 @@ def test_the_gradients_are_those_of_finite_differences():
         pixels = random.uniform(20, 235, (2, *shape, 3)).astype(np.float32)
         labels = np.asarray(model.logits(pixels)).argmax(axis=1).astype(np.int32)
         for loss in ("margin",) if full_size else ("ce", "dlr"):
-            _, value, gradient = model.gradient(pixels, labels, None, loss)
+            _, value, gradient = model.gradient(pixels, Goal(labels), loss)
             direction = np.asarray(gradient)
             direction = direction / np.linalg.norm(direction.reshape(2, -1), axis=1).reshape(2, 1, 1, 1)
             step = 0.02
-            ahead = np.asarray(model.gradient(pixels + step * direction, labels, None, loss)[1])
-            behind = np.asarray(model.gradient(pixels - step * direction, labels, None, loss)[1])
+            ahead = np.asarray(model.gradient(pixels + step * direction, Goal(labels), loss)[1])
+            behind = np.asarray(model.gradient(pixels - step * direction, Goal(labels), loss)[1])
             slope = (ahead - behind) / (2 * step)
             expected = (np.asarray(gradient) * direction).sum(axis=(1, 2, 3))
             np.testing.assert_allclose(slope, expected, rtol=0.05)

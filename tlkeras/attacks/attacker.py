@@ -1,7 +1,7 @@
 """Attacking a network: photos in, adversarial images out, measured after they were saved.
 
->>> result = attack("mobilenet_v2", ["dog.jpg"], PGD(epsilon_255=4), to="Siamese cat")    # doctest: +SKIP
->>> result.success, result.linf_255, result.adversarial                                   # doctest: +SKIP
+>>> result = Attacker("mobilenet_v2").attack(["dog.jpg"], PGD(epsilon_255=4), to="Siamese cat")    # doctest: +SKIP
+>>> result.success, result.linf_255, result.adversarial                                            # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tlkeras.images.decode import decode, read_bytes
 from tlkeras.target import Target, load_target
 
 # Importing them is what makes their attacks known.
-__all__ = ["METHODS", "AttackResult", "Attacker", "attack", "bounded", "make", "minimal", "smallest_epsilon"]
+__all__ = ["METHODS", "AttackResult", "Attacker", "bounded", "make", "minimal", "smallest_epsilon"]
 
 
 @dataclass(frozen=True)
@@ -252,19 +252,6 @@ class Attacker:
         if len(named) != count:
             raise DataError(f"{count} images need as many {noun}", received=len(named))
         return np.array([self.target.class_index(one if isinstance(one, str) else int(one)) for one in named], np.int32)
-
-
-def attack(
-    network: str | Path | Target,
-    images: Sequence[Any],
-    method: str | Attack = "pgd",
-    *,
-    to: str | int | Sequence[str | int] | None = None,
-    labels: Sequence[str | int] | None = None,
-    full_size: bool = False,
-) -> AttackResult:
-    """Attack images on a network; see ``Attacker``, which is to be preferred for more than one attack."""
-    return Attacker(network, full_size=full_size).attack(images, method, to=to, labels=labels)
 
 
 def smallest_epsilon(

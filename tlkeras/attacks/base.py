@@ -31,7 +31,7 @@ METHODS: dict[str, type[Attack]] = {}
 class Batch:
     """The n images that are still under attack.
 
-    original: float32 ``[n, H, W, 3]``. labels, targets: int32 ``[n]`` (no targets: any other class).
+    original: float32 ``[n, H, W, 3]``. goal: what each of them is to become.
     numbers: the images' places in the whole set, int ``[n]``: their random numbers hang on those alone.
     """
 
@@ -40,16 +40,6 @@ class Batch:
     numbers: np.ndarray
     seed: int
     restart: int
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int32 ``[n]``."""
-        return self.goal.labels
-
-    @property
-    def targets(self) -> np.ndarray | None:
-        """int32 ``[n]`` or None."""
-        return self.goal.targets
 
     def of(self, rows: np.ndarray) -> Batch:
         """Some of the images."""
@@ -77,6 +67,15 @@ class Found:
     raw_success: np.ndarray
     success: np.ndarray
     steps: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """What there is so far of N images uint8 ``[N, H, W, 3]``; ``margins``: of the strongest, float ``[N]``."""
+
+    originals: np.ndarray
+    best: Found
+    margins: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,25 +177,18 @@ class Attack(ABC):
     def _run_batch(self, model: AttackModel, originals: np.ndarray, goal: Goal, numbers: np.ndarray) -> Found:
         count = len(originals)
         best = Found(originals.copy(), np.zeros(count, bool), np.zeros(count, bool), np.zeros(count, np.int64))
-        margins = np.full(count, -np.inf)
+        so_far = _Progress(originals, best, np.full(count, -np.inf))
         whole = Batch(tf.cast(originals, tf.float32), goal, numbers, self.seed, 0)
         for restart in range(self.restarts):
             rows = np.flatnonzero(~best.success) if self.stop_early else np.arange(count)
             if not len(rows):
                 break
-            self._attempt(model, dataclasses.replace(whole.of(rows), restart=restart), rows, originals, best, margins)
+            self._attempt(model, dataclasses.replace(whole.of(rows), restart=restart), rows, so_far)
         return best
 
-    def _attempt(
-        self,
-        model: AttackModel,
-        batch: Batch,
-        rows: np.ndarray,
-        originals: np.ndarray,
-        best: Found,
-        margins: np.ndarray,
-    ) -> None:
-        """One start and its steps for the images ``rows``; fills ``best`` and ``margins`` in place."""
+    def _attempt(self, model: AttackModel, batch: Batch, rows: np.ndarray, so_far: _Progress) -> None:
+        """One start and its steps for the images ``rows``; what comes of them is noted in ``so_far``."""
+        best = so_far.best
         state = self._bounded(self.start(model, batch), batch)
         kept = Strongest(batch, self.norm if self.minimal else None)
         for index in range(self.steps + 1):
@@ -212,7 +204,7 @@ class Attack(ABC):
             if not self.stop_early:
                 kept.note(pixels, scores)
                 continue
-            staying = self._settle(model, batch, rows, pixels, scores, originals, best)
+            staying = self._settle(model, batch, rows, pixels, scores, so_far)
             if not staying.all():
                 chosen = np.flatnonzero(staying)
                 rows, batch = rows[chosen], batch.of(chosen)
@@ -220,52 +212,36 @@ class Attack(ABC):
             if not len(rows):
                 return
         for pixels in self.ends(state) if self.stop_early else (kept.pixels,):
-            self._finish(model, batch, rows, pixels, originals, best, margins)
+            self._finish(model, batch, rows, pixels, so_far)
 
     def _bounded(self, state: State, batch: Batch) -> State:
         pixels = norms.project(state["pixels"], batch.original, self.norm, self.radius_255)
         return {**state, "pixels": pixels}
 
     def _settle(
-        self,
-        model: AttackModel,
-        batch: Batch,
-        rows: np.ndarray,
-        pixels: Tensor,
-        scores: np.ndarray,
-        originals: np.ndarray,
-        best: Found,
+        self, model: AttackModel, batch: Batch, rows: np.ndarray, pixels: Tensor, scores: np.ndarray, so_far: _Progress
     ) -> np.ndarray:
         """Images whose rounded version does it are done; which stay is returned, bool ``[n]``."""
         staying = np.ones(len(rows), bool)
         candidates = np.flatnonzero(batch.goal.reached(scores))
         if len(candidates):
-            rounded = self.rounded(model, tf.gather(pixels, candidates).numpy(), originals[rows[candidates]],
-                                   batch.goal.of(candidates))  # fmt: skip
-            good = batch.goal.of(candidates).reached(np.asarray(model.logits(rounded.astype(np.float32))))
-            best.adversarial[rows[candidates[good]]] = rounded[good]
-            best.success[rows[candidates[good]]] = True
+            goal, originals = batch.goal.of(candidates), so_far.originals[rows[candidates]]
+            rounded = self.rounded(model, tf.gather(pixels, candidates).numpy(), originals, goal)
+            good = goal.reached(np.asarray(model.logits(rounded.astype(np.float32))))
+            so_far.best.adversarial[rows[candidates[good]]] = rounded[good]
+            so_far.best.success[rows[candidates[good]]] = True
             staying[candidates[good]] = False
         return staying
 
-    def _finish(
-        self,
-        model: AttackModel,
-        batch: Batch,
-        rows: np.ndarray,
-        pixels: Tensor,
-        originals: np.ndarray,
-        best: Found,
-        margins: np.ndarray,
-    ) -> None:
+    def _finish(self, model: AttackModel, batch: Batch, rows: np.ndarray, pixels: Tensor, so_far: _Progress) -> None:
         """Round and score what is left at the end; the strongest of all ends and restarts is kept."""
-        rounded = self.rounded(model, np.asarray(pixels), originals[rows], batch.goal)
+        rounded = self.rounded(model, np.asarray(pixels), so_far.originals[rows], batch.goal)
         scores = np.asarray(model.logits(rounded.astype(np.float32)))
         margin = batch.goal.margin(scores)
-        better = margin > margins[rows]
-        margins[rows[better]] = margin[better]
-        best.adversarial[rows[better]] = rounded[better]
-        best.success[rows] |= batch.goal.reached(scores)
+        better = margin > so_far.margins[rows]
+        so_far.margins[rows[better]] = margin[better]
+        so_far.best.adversarial[rows[better]] = rounded[better]
+        so_far.best.success[rows] |= batch.goal.reached(scores)
 
     def rounded(self, model: AttackModel, pixels: np.ndarray, originals: np.ndarray, goal: Goal) -> np.ndarray:
         """Pixels float32 ``[n, H, W, 3]`` as uint8 within the budget."""

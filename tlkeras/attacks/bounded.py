@@ -66,7 +66,7 @@ class PGD(Attack):
     def step(self, model: AttackModel, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """Follow the gradient, or the momentum that it adds to."""
         del index
-        logits, _, direction = model.gradient(state["pixels"], batch.labels, batch.targets, self.loss)
+        logits, _, direction = model.gradient(state["pixels"], batch.goal, self.loss)
         if self.decay:
             # Each gradient counts the same whatever its size (Dong et al. 2018, equation 6).
             size = tf.maximum(norms.lengths(direction, "l1"), 1e-30)
@@ -197,7 +197,7 @@ class APGD(Attack):
     def step(self, model: AttackModel, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """Evaluate, halve the length where it no longer pays, and move with momentum."""
         pixels = state["pixels"]
-        logits, loss, gradient = model.gradient(pixels, batch.labels, batch.targets, self.loss)
+        logits, loss, gradient = model.gradient(pixels, batch.goal, self.loss)
         state = {**state, "improved": state["improved"] + tf.cast(loss > state["last_loss"], tf.float32)}
         better = norms.per_image(loss > state["best_loss"])
         state["best_pixels"] = tf.where(better, pixels, state["best_pixels"])
@@ -293,7 +293,7 @@ class Square(Attack):
     def step(self, model: AttackModel, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
         """Keep the proposal if it is better, and set one square of the best so far anew."""
         logits = model.logits(state["pixels"])
-        loss = LOSSES["margin"](logits, batch.labels, batch.targets)
+        loss = LOSSES["margin"](logits, batch.goal.labels, batch.goal.targets)
         better = loss > state["best_loss"]
         best = tf.where(better[:, None, None, None], state["pixels"], state["best_pixels"])
         proposal = best.numpy()

@@ -101,14 +101,14 @@ class DeepFool(Minimal):
 
     def start(self, model: AttackModel, batch: Batch) -> State:
         """The original, and the other classes that are most probable there."""
-        if batch.targets is not None:
-            rivals = batch.targets[:, None]
+        if batch.goal.targets is not None:
+            rivals = batch.goal.targets[:, None]
         else:
             logits = np.asarray(model.logits(batch.original)).copy()
-            logits[np.arange(len(logits)), batch.labels] = -np.inf
+            logits[np.arange(len(logits)), batch.goal.labels] = -np.inf
             count = min(self.candidates, logits.shape[1] - 1)
             rivals = ranked(logits, count)
-        classes = np.concatenate([batch.labels[:, None], rivals], axis=1).astype(np.int32)
+        classes = np.concatenate([batch.goal.labels[:, None], rivals], axis=1).astype(np.int32)
         return {"pixels": batch.original, "classes": tf.constant(classes)}
 
     def step(self, model: AttackModel, batch: Batch, state: State, index: int) -> tuple[Tensor, State]:
@@ -166,7 +166,7 @@ class CarliniWagner(Minimal):
     def start(self, model: AttackModel, batch: Batch) -> State:
         """The original in the unbounded space; c and the rate from the linear network that agrees with it here."""
         original = batch.original
-        _, lead, uphill = model.gradient(original, batch.labels, batch.targets, "margin")
+        _, lead, uphill = model.gradient(original, batch.goal, "margin")
         slope = tf.maximum(norms.lengths(uphill, "l2"), 1e-12)
         distance = tf.minimum((self.confidence - lead) / slope, _WHOLE_RANGE)
         typical = distance / float(np.sqrt(np.prod(original.shape[1:])))
@@ -187,7 +187,7 @@ class CarliniWagner(Minimal):
         """A step of Adam; at the end of a search, the next c."""
         within = index % self.search_steps
         pixels, inner = state["pixels"], state["inner"]
-        logits, lead, uphill = model.gradient(pixels, batch.labels, batch.targets, "margin")
+        logits, lead, uphill = model.gradient(pixels, batch.goal, "margin")
         wanting = tf.cast(lead <= self.confidence, tf.float32)
         state = {**state, "worked": state["worked"] | (wanting == 0)}
         downhill = 2 * (pixels - batch.original) / 255.0**2 - norms.per_image(state["c"] * wanting) * uphill

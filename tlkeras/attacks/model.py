@@ -173,14 +173,11 @@ class AttackModel:
         """Logits float32 ``[N, K]`` of pixels float32 ``[N, H, W, 3]`` in 0..255."""
         return self._function(("logits",), pixels)(tf.convert_to_tensor(pixels, tf.float32))
 
-    def gradient(self, pixels: Tensor, labels: Any, targets: Any | None, loss: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits ``[N, K]``, loss ``[N]`` and its gradient ``[N, H, W, 3]``, each image by itself.
-
-        ``loss``: one of ``LOSSES``; ``labels``, ``targets``: int32 ``[N]``, or no targets.
-        """
+    def gradient(self, pixels: Tensor, goal: Goal, loss: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits ``[N, K]``, loss ``[N]``, one of ``LOSSES``, and its gradient ``[N, H, W, 3]``, image by image."""
         self.gradient_images += int(pixels.shape[0])
-        function = self._function(("gradient", loss, targets is not None), pixels)
-        return function(pixels, labels, labels if targets is None else targets)
+        function = self._function(("gradient", loss, goal.targeted), pixels)
+        return function(pixels, goal.labels, goal.labels if goal.targets is None else goal.targets)
 
     def logit_gradients(self, pixels: Tensor, classes: np.ndarray) -> tuple[Tensor, Tensor]:
         """Logits ``[N, K]`` and the gradients ``[N, C, H, W, 3]`` of those of ``classes``, int32 ``[N, C]``."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.attacks.model import AttackModel
+from tlkeras.attacks.model import AttackModel, Goal
 from tlkeras.attacks.norms import LARGE_EPSILON_255
 
 # A probe of this many images tells enough about the network.
@@ -33,7 +33,7 @@ def flags_of_network(model: AttackModel, pixels: np.ndarray, labels: np.ndarray)
 
     ``pixels``: uint8 ``[N, H, W, 3]``, N ≥ 1, of which the first few are used; ``labels``: int ``[N]``.
     """
-    probe, labels = pixels[:_PROBE].astype(np.float32), np.asarray(labels[:_PROBE], np.int32)
+    probe = pixels[:_PROBE].astype(np.float32)
     first, second = (np.asarray(model.logits(probe)) for _ in range(2))
     found = []
     # Threads may add up in another order; that is no randomness.
@@ -42,7 +42,7 @@ def flags_of_network(model: AttackModel, pixels: np.ndarray, labels: np.ndarray)
     if first.min() >= 0 and first.max() <= 1 and np.abs(first.sum(axis=1) - 1).max() < 1e-3:
         words = "the outputs are probabilities, not logits: confident ones have no gradient left"
         found.append(RedFlag("softmax_as_logits", words))
-    _, _, gradient = model.gradient(probe, labels, None, "ce")
+    _, _, gradient = model.gradient(probe, Goal(labels[:_PROBE]), "ce")
     size = np.abs(np.asarray(gradient)).max(axis=(1, 2, 3))
     none = int((size == 0).sum())
     if none:
