@@ -251,12 +251,11 @@ def test_official_archives_on_this_disk_are_used(pets):
     assert {split: len(images.in_split(split)) for split in ("train", "test")} == {"train": 4, "test": 4}
 
 
-def test_archives_in_a_folder_of_their_own(pets, tmp_path_factory):
+def test_archives_in_the_folder_itself(pets):
     root, _ = pets
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    shutil.copytree(root / "downloads" / "manual", elsewhere, dirs_exist_ok=True)
+    shutil.copytree(root / "downloads" / "manual", root, dirs_exist_ok=True)
     shutil.rmtree(root / "downloads")
-    assert len(open_tfds("oxford_iiit_pet", data_dir=root, manual_dir=elsewhere)) == 8
+    assert len(open_tfds("oxford_iiit_pet", data_dir=root)) == 8
 
 
 def test_one_archive_is_not_enough_and_a_damaged_one_is_told(pets):

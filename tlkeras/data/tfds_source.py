@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import logging
 import os
 import re
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from tlkeras.errors import ConfigError, DataError, unknown
 
 PROBE_SECONDS = 3.0
 _NAME = re.compile(r"(?P<name>\w+)(?:/(?P<config>[\w.\-]+))?(?::(?P<version>[\w.*]+))?")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,13 @@ def parse(text: str) -> Request | None:
 
 
 def open_tfds(
-    text: str,
-    *,
-    data_dir: str | Path | None = None,
-    manual_dir: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    text: str, *, data_dir: str | Path | None = None, progress: Callable[[int, int], None] | None = None
 ) -> LabelledImages:
     """Open a classification set of TFDS.
 
     ``text``: its name, maybe with config and version: ``cats_vs_dogs``, ``name/config:1.2.0``. ``data_dir``: TFDS's
     folder, by default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``. Looked for, in this order: files unpacked
-    before (TFDS is not even imported), prepared records in ``data_dir``, the official archives in ``manual_dir``,
+    before (TFDS is not even imported), prepared records in ``data_dir``, the official archives in
     ``data_dir/downloads/manual`` or ``data_dir``, at last the network. The records are unpacked into the cache folder,
     each image's bytes as they are; ``progress(done, total)`` counts them.
 
@@ -74,11 +68,10 @@ def open_tfds(
     records = tfds_files.find_records(root, request.name, request.config, request.version)
     unpacked = tfds_files.find_unpacked(request.name, request.config, request.version, records)
     if unpacked is None:
-        builder = _read_only(records) if records is not None else _prepare(request, root, manual_dir)
+        builder = _read_only(records) if records is not None else _prepare(request, root)
         unpacked = tfds_files.unpack(builder, request.config, progress)
     images = tfds_files.list_unpacked(unpacked)
     check_classes(images.class_names, f"'{request}'")
-    _log.info("%s, unpacked in '%s'", images.describe(), unpacked)
     return images
 
 
@@ -118,7 +111,7 @@ def _read_only(records: Path) -> Any:
         return tfds.builder_from_directory(records)
 
 
-def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any:
+def _prepare(request: Request, root: Path) -> Any:
     """A builder whose records have been written to ``root``."""
     import tensorflow_datasets as tfds
 
@@ -130,8 +123,7 @@ def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any
     # builder.is_prepared() would tell the same, with a warning.
     is_prepared = (Path(builder.data_dir) / "dataset_info.json").is_file()
     archives = dict(builder.url_infos or {})
-    folders = [Path(manual_dir).expanduser()] if manual_dir else []
-    folders += [root / "downloads" / "manual", root]
+    folders = [root / "downloads" / "manual", root]
     # TFDS takes its manual files from one folder: the one that has most of them.
     folder = max(folders, key=lambda folder: sum((folder / _file_name(u, i)).is_file() for u, i in archives.items()))
     missing = {
@@ -141,9 +133,9 @@ def _prepare(request: Request, root: Path, manual_dir: str | Path | None) -> Any
         and not (folder / _file_name(url, info)).is_file()
         and not _was_downloaded(root, request.name, url, info)
     }
-    if missing and not all(reachable(url) for url in _one_url_a_host(missing)):
+    hosts = {urllib.parse.urlsplit(url).netloc: url for url in missing}
+    if not all(reachable(url) for url in hosts.values()):
         raise _offline(request, missing, folders[0])
-    _log.info("preparing '%s' in '%s'", request, root)
     config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
     with _tfds_errors(str(request), "Remove damaged archives and start again."):
         builder.download_and_prepare(download_config=config)
@@ -160,10 +152,6 @@ def _was_downloaded(root: Path, name: str, url: str, info: Any) -> bool:
 
     stored = resource.get_dl_fname(url, info.checksum)
     return any((folder / stored).is_file() for folder in (root / "downloads", root / "downloads" / name))
-
-
-def _one_url_a_host(urls: Iterable[str]) -> list[str]:
-    return list({urllib.parse.urlsplit(url).netloc: url for url in urls}.values())
 
 
 def _offline(request: Request, missing: dict[str, Any], folder: Path) -> DataError:

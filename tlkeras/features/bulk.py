@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +29,7 @@ from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker
 from tlkeras.graphs import pack
 from tlkeras.images.resize import check_fit
 from tlkeras.progress import Reporter, Silent
-from tlkeras.trained import ClassifierConfig, TrainedClassifier, versions
+from tlkeras.trained import TrainedClassifier, versions
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def predict_to(
     space = FeatureSpace.of(backbone, fit=config.fit)
     job = Job(_full(to), "predictions", asdict(space), classifier=config, engine=engine)
     network = {f"{index:04d}": values for index, values in enumerate((*backbone.arrays.values(), *head))}
-    described = {"classifier": _plain(config), "network_sha256": tensors_sha256(network)}
+    described = {"classifier": json.loads(json.dumps(asdict(config))), "network_sha256": tensors_sha256(network)}
     return _run(job, backbone, head, planned, described, place, reporter or Silent())
 
 
@@ -142,15 +143,6 @@ def _check(place: Place, rows_a_shard: int) -> None:
 
 def _full(to: str) -> str:
     return to.rstrip("/") if is_remote(to) else str(Path(to).expanduser().absolute())
-
-
-def _plain(config: ClassifierConfig) -> dict[str, Any]:
-    described = asdict(config)
-    return {
-        **described,
-        "class_names": list(config.class_names),
-        "head": {**described["head"], "units": list(config.head.units)},
-    }
 
 
 def _run(
