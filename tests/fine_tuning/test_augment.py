@@ -7,12 +7,12 @@ import tensorflow as tf
 from tests.pictures import photo
 from tlkeras.fine_tuning.augment import (
     PRESETS,
-    Augment,
     Augmentation,
     Batches,
-    ColourJitter,
-    RandomResizedCrop,
+    augmented,
+    cropped,
     kept_side_px,
+    tinted,
 )
 
 SIDE = 24
@@ -28,14 +28,14 @@ def seed(number):
 
 
 def test_nothing_asked_for_changes_nothing(pictures):
-    np.testing.assert_allclose(Augment(SIDE, Augmentation())(pictures, seed(1)), pictures, atol=1e-3)
+    np.testing.assert_allclose(augmented(pictures, seed(1), SIDE, Augmentation()), pictures, atol=1e-3)
 
 
 def test_mirrored_images_are_exact_and_about_half(pictures):
-    layer = RandomResizedCrop(SIDE, Augmentation(flip=True))
     mirrored = 0
     for number in range(20):
-        for before, after in zip(pictures, layer(pictures, seed(number)).numpy(), strict=True):
+        changed = cropped(pictures, seed(number), SIDE, Augmentation(flip=True)).numpy()
+        for before, after in zip(pictures, changed, strict=True):
             plain, turned = (np.abs(after - other).max() for other in (before, before[:, ::-1]))
             assert min(plain, turned) < 1e-2
             mirrored += turned < plain
@@ -46,7 +46,7 @@ def test_crops_show_parts_of_the_picture():
     # Red tells the column, green the row: a crop shows a smaller range of both, and nothing from outside.
     row, column = np.mgrid[0:64, 0:64].astype(np.float32)
     ramp = np.stack([column, row, 0 * row], axis=-1)[None].repeat(50, axis=0) * 4
-    crops = RandomResizedCrop(32, Augmentation(area=0.25, aspect=4 / 3))(ramp, seed(3)).numpy() / 4
+    crops = cropped(ramp, seed(3), 32, Augmentation(area=0.25, aspect=4 / 3)).numpy() / 4
     widths = np.ptp(crops[..., 0], axis=(1, 2)) + 64 / 32
     heights = np.ptp(crops[..., 1], axis=(1, 2)) + 64 / 32
     areas = widths * heights / 64**2
@@ -60,9 +60,9 @@ def test_crops_show_parts_of_the_picture():
 
 def test_colour_keeps_grey_grey_and_the_range(pictures):
     grey = np.repeat(pictures.mean(axis=-1, keepdims=True), 3, axis=-1)
-    changed = ColourJitter(0.4)(grey, seed(5)).numpy()
+    changed = tinted(grey, seed(5), 0.4).numpy()
     assert np.ptp(changed, axis=-1).max() < 1e-2
-    colourful = ColourJitter(0.4)(pictures, seed(5)).numpy()
+    colourful = tinted(pictures, seed(5), 0.4).numpy()
     assert colourful.min() >= 0
     assert colourful.max() <= 255
     assert np.abs(colourful - pictures).mean(axis=(1, 2, 3)).min() > 0.5

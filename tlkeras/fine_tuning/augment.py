@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -40,90 +39,58 @@ class Augmentation:
 PRESETS = {"light": Augmentation(flip=True, area=0.5, aspect=4 / 3, colour=0.2), "off": Augmentation()}
 
 
-class RandomResizedCrop(keras.layers.Layer):
+def cropped(pixels: Tensor, seed: Tensor, size_px: int, wanted: Augmentation) -> Tensor:
     """Crop, mirror and resize in one interpolation (Szegedy et al. 2015, "Going Deeper with Convolutions").
 
-    Call: float32 ``[N, H, H, 3]`` in 0..255 and an int64 ``[2]`` seed; gives ``[N, size_px, size_px, 3]``.
+    ``pixels``: float32 ``[N, H, H, 3]`` in 0..255. ``seed``: int64 ``[2]``. Returns ``[N, size_px, size_px, 3]``.
     """
+    count, side = tf.shape(pixels)[0], tf.cast(tf.shape(pixels)[1], tf.float32)
+    draws = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 6)))
 
-    def __init__(self, size_px: int, augmentation: Augmentation) -> None:
-        super().__init__(dtype="float32")
-        self.size_px = size_px
-        self.augmentation = augmentation
+    def uniform(low: float, high: float) -> Tensor:
+        return tf.random.stateless_uniform([count], next(draws), low, high)
 
-    def call(self, pixels: Tensor, seed: Tensor) -> Tensor:
-        """See the class."""
-        wanted = self.augmentation
-        count, side = tf.shape(pixels)[0], tf.cast(tf.shape(pixels)[1], tf.float32)
-        draws = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 6)))
+    area = uniform(wanted.area, 1.0)
+    aspect = tf.exp(uniform(-math.log(wanted.aspect), math.log(wanted.aspect)))
+    width, height = (tf.minimum(tf.sqrt(area * r), 1.0) for r in (aspect, 1.0 / aspect))
+    column = (1.0 - width) * uniform(-0.5, 0.5)
+    row = (1.0 - height) * uniform(-0.5, 0.5)
+    mirrored = tf.where(uniform(0.0, 1.0) < (0.5 if wanted.flip else 0.0), -1.0, 1.0)
 
-        def uniform(low: float, high: float) -> Tensor:
-            return tf.random.stateless_uniform([count], next(draws), low, high)
+    def offset(along: Tensor, centre: Tensor) -> Tensor:
+        # From pixel numbers to places in −½..½ and back: number n has its centre at (n + ½) / side − ½.
+        return ((0.5 / size_px - 0.5) * along + centre + 0.5) * side - 0.5
 
-        area = uniform(wanted.area, 1.0)
-        aspect = tf.exp(uniform(-math.log(wanted.aspect), math.log(wanted.aspect)))
-        width, height = (tf.minimum(tf.sqrt(area * r), 1.0) for r in (aspect, 1.0 / aspect))
-        column = (1.0 - width) * uniform(-0.5, 0.5)
-        row = (1.0 - height) * uniform(-0.5, 0.5)
-        mirrored = tf.where(uniform(0.0, 1.0) < (0.5 if wanted.flip else 0.0), -1.0, 1.0)
-
-        def offset(along: Tensor, centre: Tensor) -> Tensor:
-            # From pixel numbers to places in −½..½ and back: number n has its centre at (n + ½) / side − ½.
-            return ((0.5 / self.size_px - 0.5) * along + centre + 0.5) * side - 0.5
-
-        zero, scale = tf.zeros_like(area), side / self.size_px
-        across = [width * mirrored * scale, zero, offset(width * mirrored, column)]
-        down = [zero, height * scale, offset(height, row)]
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=pixels,
-            transforms=tf.stack([*across, *down, zero, zero], axis=1),
-            output_shape=[self.size_px, self.size_px],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="REFLECT",
-        )
+    zero, scale = tf.zeros_like(area), side / size_px
+    across = [width * mirrored * scale, zero, offset(width * mirrored, column)]
+    down = [zero, height * scale, offset(height, row)]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=pixels,
+        transforms=tf.stack([*across, *down, zero, zero], axis=1),
+        output_shape=[size_px, size_px],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    )
 
 
-class ColourJitter(keras.layers.Layer):
-    """Brightness, contrast and saturation, each changed by up to ``share``.
-
-    Call: float32 ``[N, H, W, 3]`` in 0..255 and an int64 ``[2]`` seed; gives the same shape and range.
-    """
-
-    def __init__(self, share: float) -> None:
-        super().__init__(dtype="float32")
-        self.share = share
-
-    def call(self, pixels: Tensor, seed: Tensor) -> Tensor:
-        """See the class."""
-        shape = [3, tf.shape(pixels)[0], 1, 1, 1]
-        brightness, contrast, saturation = tf.unstack(
-            tf.random.stateless_uniform(shape, seed, 1.0 - self.share, 1.0 + self.share)
-        )
-        pixels = pixels * brightness
-        mean = tf.reduce_mean(pixels, axis=[1, 2, 3], keepdims=True)
-        pixels = mean + (pixels - mean) * contrast
-        grey = tf.image.rgb_to_grayscale(pixels)
-        return tf.clip_by_value(grey + (pixels - grey) * saturation, 0.0, 255.0)
+def tinted(pixels: Tensor, seed: Tensor, share: float) -> Tensor:
+    """Brightness, contrast and saturation of float32 ``[N, H, W, 3]`` in 0..255, each changed by up to ``share``."""
+    shape = [3, tf.shape(pixels)[0], 1, 1, 1]
+    brightness, contrast, saturation = tf.unstack(tf.random.stateless_uniform(shape, seed, 1.0 - share, 1.0 + share))
+    pixels = pixels * brightness
+    mean = tf.reduce_mean(pixels, axis=[1, 2, 3], keepdims=True)
+    pixels = mean + (pixels - mean) * contrast
+    grey = tf.image.rgb_to_grayscale(pixels)
+    return tf.clip_by_value(grey + (pixels - grey) * saturation, 0.0, 255.0)
 
 
-class Augment(keras.layers.Layer):
-    """All that an ``Augmentation`` asks for, in order.
-
-    Call: pixels ``[N, H, H, 3]`` in 0..255 and an int64 ``[2]`` seed; gives float32 ``[N, size_px, size_px, 3]``.
-    """
-
-    def __init__(self, size_px: int, augmentation: Augmentation) -> None:
-        super().__init__(dtype="float32")
-        self.crop = RandomResizedCrop(size_px, augmentation)
-        self.jitter = ColourJitter(augmentation.colour) if augmentation.colour else None
-
-    def call(self, pixels: Tensor, seed: Tensor) -> Tensor:
-        """See the class."""
-        # Three, of which one is spare: the figures of docs/fine-tuning.md were measured with these draws.
-        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-        pixels = self.crop(tf.cast(pixels, tf.float32), seeds[0])
-        return pixels if self.jitter is None else self.jitter(pixels, seeds[2])
+def augmented(pixels: Tensor, seed: Tensor, size_px: int, wanted: Augmentation) -> Tensor:
+    """All that an ``Augmentation`` asks for, in order; pixels and seed as for ``cropped``."""
+    # Three, of which one is spare: the figures of docs/fine-tuning.md were measured with these draws.
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+    pixels = cropped(tf.cast(pixels, tf.float32), seeds[0], size_px, wanted)
+    return tinted(pixels, seeds[2], wanted.colour) if wanted.colour else pixels
 
 
 def kept_side_px(size_px: int, augmentation: Augmentation) -> int:
@@ -161,7 +128,6 @@ class Batches:
 
         Each is float32 ``[batch_size, size_px, size_px, 3]`` in 0..255 and targets float32 ``[batch_size, K]``.
         """
-        augment = Augment(self.size_px, self.augmentation)
         side = self.squares.shape[1]
 
         def rows() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -174,7 +140,7 @@ class Batches:
 
         def changed(number: Any, pixels: Any, labels: Any) -> tuple[Any, Any]:
             seed = tf.stack([tf.constant(self.seed, tf.int64), number])
-            return augment(pixels, seed), tf.one_hot(labels, self.class_count)
+            return augmented(pixels, seed, self.size_px, self.augmentation), tf.one_hot(labels, self.class_count)
 
         dataset = tf.data.Dataset.from_generator(
             rows,
