@@ -30,7 +30,8 @@ def drawn_classes(count: int) -> list[int]:
 
 def make(target: Any, judge: Any, classes: list[int], start: int, mode: str, steps: int | None) -> list[dict[str, Any]]:
     """Make one batch and have it judged: a plain row for each image."""
-    from tlkeras.ideal.images import IdealConfig, ideal_images
+    from tlkeras.ideal import IdealConfig
+    from tlkeras.ideal.images import ideal_images
 
     config = IdealConfig(mode=mode, steps=steps, seed=start, batch_size=len(classes), frames=2)
     made = ideal_images(target, classes, config)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tlkeras.errors import TlkerasError as TlkerasError
     from tlkeras.explain.feature_maps import feature_maps as feature_maps
     from tlkeras.explain.grad_cam import heat_maps as heat_maps
-    from tlkeras.ideal.images import IdealConfig as IdealConfig
+    from tlkeras.ideal import IdealConfig as IdealConfig
     from tlkeras.ideal.images import ideal_images as ideal_images
     from tlkeras.target import load_target as load_target
     from tlkeras.trained import TrainedClassifier as TrainedClassifier
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 _HOMES = {
-    "IdealConfig": "tlkeras.ideal.images",
+    "IdealConfig": "tlkeras.ideal",
     "ImageClassifier": "tlkeras.classifier",
     "TrainedClassifier": "tlkeras.trained",
     "TlkerasError": "tlkeras.errors",

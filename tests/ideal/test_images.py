@@ -10,7 +10,8 @@ from PIL import Image
 
 from tlkeras.backbones.layers import with_layers
 from tlkeras.errors import ConfigError
-from tlkeras.ideal.images import IdealConfig, curves, film, film_strip, ideal_images, ideal_layer_images, sheet
+from tlkeras.ideal import IdealConfig
+from tlkeras.ideal.images import curves, film, film_strip, ideal_images, ideal_layer_images, sheet
 from tlkeras.images.arrays import figure_bytes, png_bytes
 from tlkeras.images.decode import decode
 from tlkeras.target import load_target

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import LOOKING, CommandLine, NetworkArgument, SizeOption, WeightsOption, command
+from tlkeras.cli.command import LOOKING, CommandLine, Fields, NetworkArgument, SizeOption, WeightsOption, command
 from tlkeras.cli.console import file_stem, table, write_results
+from tlkeras.errors import ConfigError
+from tlkeras.ideal import IdealConfig
 
 if TYPE_CHECKING:
     from tlkeras.ideal.images import IdealImages
 
 
-@command(LOOKING)
+@command(LOOKING, Fields(IdealConfig))
 def ideal(
     line: CommandLine,
     network: NetworkArgument,
@@ -22,18 +24,11 @@ def ideal(
         list[str] | None, typer.Option("--class", help="Class by name, number or WordNet id; may be repeated.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images of each class, from different noise.")] = 4,
-    steps: Annotated[int | None, typer.Option(help="Gradient steps; default by mode and network.")] = None,
-    mode: Annotated[str, typer.Option(help="fourier, or pixels (the plain loop).")] = "fourier",
-    tv: Annotated[
-        float | None,
-        typer.Option("--tv", help="Weight of the total variation; 0 shows the noise; default by mode."),
-    ] = None,
     layer: Annotated[str | None, typer.Option(help="Excite an inner layer instead of a class.")] = None,
     channel: Annotated[int | None, typer.Option(help="One channel of --layer.")] = None,
     judge: Annotated[
         list[str] | None, typer.Option(help="Other network to ask what it sees in the images; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same images.")] = 0,
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the images; default ideal/NETWORK-NUMBER.")] = None,
@@ -41,12 +36,11 @@ def ideal(
     """Make the images that a network sees most clearly as a class, from noise, and save how they came to be."""
     line.refuse(("channel",), "without --layer", unless=layer is not None)
     line.refuse(("judge",), "with --layer: other networks have other layers", unless=layer is None)
-    from tlkeras.errors import ConfigError
-    from tlkeras.ideal.images import IdealConfig, ideal_images, ideal_layer_images
+    config = IdealConfig(count=count, **line.values(IdealConfig))
+    from tlkeras.ideal.images import ideal_images, ideal_layer_images
     from tlkeras.storage import new_folder
     from tlkeras.target import load_target
 
-    config = IdealConfig(mode=mode, steps=steps, tv=tv, count=count, seed=seed)
     if bool(class_) == bool(layer):
         raise ConfigError("give either --class or --layer", received="both" if layer else "neither")
     folder = new_folder(out, "ideal", network)

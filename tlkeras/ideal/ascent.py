@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tlkeras.adam import adam
 from tlkeras.backbones.layers import with_layers
@@ -39,8 +40,6 @@ class Ascent:
 
     def rate_at(self, step: Tensor) -> Tensor:
         """The step size of one step (an int32 tensor)."""
-        import tensorflow as tf
-
         part = (tf.cast(step, tf.float32) + 1.0) / self.steps
         cold = tf.clip_by_value((part - (1.0 - self.cooling)) / max(self.cooling, 1e-6), 0.0, 1.0)
         return self.rate * (_FINAL_RATE + (1.0 - _FINAL_RATE) * 0.5 * (1.0 + tf.cos(math.pi * cold)))
@@ -61,8 +60,6 @@ class Climb:
         transforms: Transforms,
         ascent: Ascent,
     ) -> None:
-        import tensorflow as tf
-
         self._size_px = target.size_px
         self._parameterisation = parameterisation
         self.step = 0
@@ -116,8 +113,6 @@ class Climb:
 
         An objective without a class takes no notice of ``classes``.
         """
-        import tensorflow as tf
-
         numbers = self._parameterisation.start(seeds, self._size_px)
         self._state = (numbers, tf.zeros_like(numbers), tf.zeros_like(numbers))
         self._classes = tf.constant(list(classes), tf.int32)
@@ -126,8 +121,6 @@ class Climb:
 
     def advance(self, steps: int) -> np.ndarray:
         """Climb ``steps`` further; returns the objective's values before each, float32 ``[steps, N]``."""
-        import tensorflow as tf
-
         self._state, values = self._advance(
             tf.constant(self.step), tf.constant(steps), self._state, self._classes, self._seed
         )

@@ -14,9 +14,10 @@ import numpy as np
 
 from tlkeras.backbones.layers import check_layer, layer_rows
 from tlkeras.errors import ConfigError
+from tlkeras.ideal import IdealConfig
 from tlkeras.ideal.ascent import Climb, rounded
 from tlkeras.ideal.objectives import Channel, LayerNorm, Objective
-from tlkeras.ideal.presets import FOURIER, Preset, preset
+from tlkeras.ideal.presets import Preset, preset
 from tlkeras.images.arrays import gif_bytes, through_png
 from tlkeras.progress import Reporter, Silent
 from tlkeras.target import Target
@@ -24,44 +25,11 @@ from tlkeras.target import Target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_STEPS = 100_000
 NO_CLASS = -1
 MAX_STRIP_ROWS = 12
 STRIP_COLUMNS = 8
 GIF_SECONDS = 4.0
 MAX_CURVES = 10
-
-
-@dataclass(frozen=True)
-class IdealConfig:
-    """How ideal images are made; None means what the preset of the network's family says.
-
-    mode: "fourier", or "pixels", the plain loop. steps: gradient steps. tv: weight of the total variation that
-    is subtracted; 0 shows the noise. count: images of each class. batch_size: how many climb together.
-    frames: how many moments of the way are kept.
-    """
-
-    mode: str = FOURIER
-    steps: int | None = None
-    tv: float | None = None
-    count: int = 1
-    seed: int = 0
-    batch_size: int = 8
-    frames: int = 24
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("steps", 1, MAX_STEPS),
-            ("count", 1, 1000),
-            ("batch_size", 1, 256),
-            ("frames", 2, 1000),
-            ("seed", 0, 2**31 - 1_000_000),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}", received=value)
-        if self.tv is not None and not 0 <= self.tv < float("inf"):
-            raise ConfigError("tv, the weight of the total variation, must be 0 or more", received=self.tv)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tlkeras.backbones import application
 from tlkeras.backbones.layers import LayerRow, layer_rows
@@ -96,8 +97,6 @@ class ClassLogProbability(Objective):
 
     def __call__(self, seen: Seen) -> Tensor:
         """The logarithms, ``[N]``, each at most 0."""
-        import tensorflow as tf
-
         return _of_class(tf.nn.log_softmax(seen.logits), seen.classes, self.index)
 
 
@@ -121,8 +120,6 @@ class Channel(OfLayer):
 
     def __call__(self, seen: Seen) -> Tensor:
         """The means, ``[N]``."""
-        import tensorflow as tf
-
         return tf.reduce_mean(seen.layers[self.layer][..., self.channel], axis=[1, 2])
 
 
@@ -132,8 +129,6 @@ class LayerNorm(OfLayer):
 
     def __call__(self, seen: Seen) -> Tensor:
         """The mean squares, ``[N]``."""
-        import tensorflow as tf
-
         return tf.reduce_mean(tf.square(seen.layers[self.layer]), axis=[1, 2, 3])
 
 
@@ -146,8 +141,6 @@ class TotalVariation(Objective):
 
     def __call__(self, seen: Seen) -> Tensor:
         """The variations, ``[N]``."""
-        import tensorflow as tf
-
         image = tf.convert_to_tensor(seen.image) / 255.0
         # Split, because its way back is a mere concatenation; that of slices takes four times as long.
         changes = [tf.split(image, [1, -1], axis)[1] - tf.split(image, [-1, 1], axis)[0] for axis in (1, 2)]
@@ -177,8 +170,6 @@ class StrangeStatistics(Objective):
 
     def __call__(self, seen: Seen) -> Tensor:
         """Mean square distances, in units of the mean square spread, averaged over layers, ``[N]``."""
-        import tensorflow as tf
-
         offs, squares = [], []
         for name, mean in zip(self.names, self.means, strict=True):
             # About the known mean, so that one pass over the maps gives both moments without cancellation.
@@ -228,6 +219,4 @@ def _feeding(layer: Any) -> str:
 
 
 def _of_class(values: Tensor, classes: Tensor, index: int | None) -> Tensor:
-    import tensorflow as tf
-
     return tf.gather(values, classes, batch_dims=1) if index is None else values[:, index]

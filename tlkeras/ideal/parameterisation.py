@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import tensorflow as tf
 
 Tensor = Any
 
@@ -41,8 +42,6 @@ class Pixels:
 
     def start(self, seeds: Sequence[int], size_px: int) -> Tensor:
         """Grey images with noise, float32 ``[N, S, S, 3]``."""
-        import tensorflow as tf
-
         shape = (size_px, size_px, 3)
         noise = [np.random.default_rng(seed).uniform(-self.noise_255, self.noise_255, shape) for seed in seeds]
         return tf.constant(128.0 + np.stack(noise), tf.float32)
@@ -53,8 +52,6 @@ class Pixels:
 
     def allowed(self, numbers: Tensor) -> Tensor:
         """Clipped to 0..255."""
-        import tensorflow as tf
-
         return tf.clip_by_value(numbers, 0.0, 255.0)
 
 
@@ -74,16 +71,12 @@ class Fourier:
 
     def start(self, seeds: Sequence[int], size_px: int) -> Tensor:
         """Weak coloured noise: real and imaginary parts, float32 ``[N, 2, 3, S, S // 2 + 1]``."""
-        import tensorflow as tf
-
         shape = (2, 3, size_px, size_px // 2 + 1)
         noise = [np.random.default_rng(seed).normal(0.0, self.noise, shape) for seed in seeds]
         return tf.constant(np.stack(noise), tf.float32)
 
     def image(self, numbers: Tensor) -> Tensor:
         """Spectrum → colour axes → RGB → sigmoid → pixels."""
-        import tensorflow as tf
-
         size_px = numbers.shape[3]
         # Unstacked and multiplied as matrices: the ways back of slices and of einsum cost three times as much.
         real, imaginary = tf.unstack(numbers * tf.constant(spectrum_scale(size_px, self.decay)), axis=1)
@@ -140,8 +133,6 @@ class Transforms:
 
         W is ``window_px(S)``. ``seed``: int32 ``[2]``.
         """
-        import tensorflow as tf
-
         count, size_px = tf.shape(image)[0], image.shape[1]
 
         def draw(stream: int, low: float, high: float, shape: Any = None) -> Tensor:
@@ -173,8 +164,6 @@ def _resample(
     The gradient is resampled in the same way back. It is 0 where the window does not reach: TensorFlow's own would
     mirror it in there, as if the window had seen something.
     """
-    import tensorflow as tf
-
     size_px = image.shape[1]
     centre, centre_shown = (size_px - 1) / 2, (window_px - 1) / 2
     cosine, sine = tf.cos(angle), tf.sin(angle)
@@ -199,15 +188,11 @@ def _affine(
     a: Tensor, b: Tensor, c: Tensor, d: Tensor, from_x: Tensor, from_y: Tensor, to_x: Tensor, to_y: Tensor
 ) -> Tensor:
     """(x, y) ↦ (a, b; c, d) · (x - from_x, y - from_y) + (to_x, to_y), as TensorFlow takes it: float32 ``[N, 8]``."""
-    import tensorflow as tf
-
     zeros = tf.zeros_like(a)
     return tf.stack([a, b, to_x - a * from_x - b * from_y, c, d, to_y - c * from_x - d * from_y, zeros, zeros], axis=1)
 
 
 def _projected(image: Tensor, transforms: Tensor, side_px: int, outside: str) -> Tensor:
-    import tensorflow as tf
-
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image,
         transforms=transforms,
