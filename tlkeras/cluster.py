@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.errors import ClusterError, ConfigError, TlkerasError, unknown
+from tlkeras.options import option
 
 LOCAL = "local"
 ADDRESSES = (LOCAL, "auto", "ray://HOST:10001")
@@ -40,8 +41,8 @@ class Place:
     env: environment variables whose values the workers get.
     """
 
-    on: str = LOCAL
-    actors: int | None = None
+    on: str = option(LOCAL, "Where to run: local, auto (a running Ray cluster) or ray://HOST:10001.")
+    actors: int | None = option(None, "Workers on the cluster, one core each; by default all cores.")
     env: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

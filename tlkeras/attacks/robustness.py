@@ -1,8 +1,14 @@
-"""How robust a network is: accuracy under attacks over a sweep of budgets, and under common corruptions."""
+"""How robust a network is: accuracy under attacks over a sweep of budgets, and under common corruptions.
+
+Red flags are signs that it only looks robust: its gradients are hidden, or its outputs are not what they should be.
+They follow the checks of AutoAttack (Croce & Hein 2020; Croce et al. 2021) and Carlini et al. 2019, "On Evaluating
+Adversarial Robustness".
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,23 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.attacks.attacker import METHODS, Attacker, make
-from tlkeras.attacks.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from tlkeras.attacks import RobustnessConfig
+from tlkeras.attacks.attacker import METHODS, Attacker
+from tlkeras.attacks.corruptions import SEVERITIES, corrupt
+from tlkeras.attacks.model import AttackModel, Goal
 from tlkeras.attacks.norms import LARGE_EPSILON_255
-from tlkeras.attacks.red_flags import RedFlag, flags_of_network, flags_of_sweep
 from tlkeras.data.audit import audit
 from tlkeras.data.dataset import LabelledImages
-from tlkeras.errors import ConfigError, DataError, unknown
+from tlkeras.errors import DataError
 from tlkeras.evaluation.metrics import accuracy_interval
 from tlkeras.progress import Advance, Reporter, Silent
 from tlkeras.target import Target
 
-# Budgets that are tried by default, by norm: each twice the one before.
-EPSILONS_255 = {
-    norm: tuple(round(large / 2**halvings, 1) for halvings in range(5, -1, -1))
-    for norm, large in LARGE_EPSILON_255.items()
-}
 WORST = "worst case"
+# A probe of this many images tells enough about the network.
+_PROBE = 16
+_SUCCESS_AT_LARGE_BUDGET = 0.95
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,14 @@ class CorruptionPoint(Accuracy):
 
 
 @dataclass(frozen=True)
+class RedFlag:
+    """A warning: ``code``, one word for programs, and ``words``, a line for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Robustness:
     """What was measured on N images; ``attacks`` and ``corruptions`` in the order in which they were asked for.
 
@@ -107,63 +120,6 @@ class Robustness:
             "flags": [dataclasses.asdict(flag) for flag in self.flags],
             "parameters": self.parameters,
         }
-
-
-def usual_methods(norm: str) -> tuple[str, ...]:
-    """The attacks that are tried by default in a norm."""
-    return tuple(name for name, kind in METHODS.items() if norm in kind.usual_in)
-
-
-@dataclass(frozen=True)
-class RobustnessConfig:
-    """What to measure.
-
-    methods: names of attacks; corruptions: names; either may be empty, not both. epsilons_255: the budgets, pixel
-    units. Methods and budgets are those usual for the norm when None. steps: of each attack, its own default when
-    None. images: how many of the data set, drawn with seed.
-
-    Raises: ConfigError for an unknown name or an impossible value.
-    """
-
-    methods: tuple[str, ...] | None = None
-    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
-    epsilons_255: tuple[float, ...] | None = None
-    norm: str = "linf"
-    steps: int | None = None
-    images: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.norm not in EPSILONS_255:
-            raise unknown("norm", self.norm, EPSILONS_255)
-        if not self.attacks and not self.corruptions:
-            raise ConfigError("nothing is left to measure", next_step="Name an attack or a corruption.")
-        for name in self.corruptions:
-            if name not in CORRUPTIONS:
-                raise unknown("corruption", name, CORRUPTIONS)
-        if self.attacks and not self.budgets_255:
-            raise ConfigError("attacks need at least one epsilon", received="none")
-        if self.images < 1:
-            raise ConfigError("robustness is measured on at least one image", received=self.images)
-        for name in self.attacks:
-            for epsilon_255 in self.budgets_255:
-                self.attack(name, epsilon_255)
-
-    @property
-    def attacks(self) -> tuple[str, ...]:
-        """The names of the attacks, defaults resolved, each once."""
-        return tuple(dict.fromkeys(usual_methods(self.norm) if self.methods is None else self.methods))
-
-    @property
-    def budgets_255(self) -> tuple[float, ...]:
-        """The budgets, defaults resolved, ascending."""
-        return tuple(sorted(set(EPSILONS_255[self.norm] if self.epsilons_255 is None else self.epsilons_255)))
-
-    def attack(self, name: str, epsilon_255: float) -> Any:
-        """One of the attacks with one of the budgets."""
-        minimal = name in METHODS and METHODS[name].minimal
-        steps = None if name == "fgsm" else self.steps
-        return make(name, norm=self.norm, epsilon_255=None if minimal else epsilon_255, steps=steps, seed=self.seed)
 
 
 def robustness(
@@ -305,13 +261,75 @@ def _corrupted(
     attacker: Attacker, pixels: np.ndarray, labels: np.ndarray, config: RobustnessConfig, reporter: Reporter
 ) -> list[CorruptionPoint]:
     points: list[CorruptionPoint] = []
-    total = len(config.corruptions) * len(SEVERITIES) * len(pixels)
+    total = len(config.corruptions or ()) * len(SEVERITIES) * len(pixels)
     if not total:
         return points
     with reporter.step("corrupt") as progress:
-        for name in config.corruptions:
+        for name in config.corruptions or ():
             for severity in SEVERITIES:
                 logits = attacker.target.batched_logits(corrupt(pixels, name, severity, seed=config.seed))
                 points.append(CorruptionPoint(*_share(logits.argmax(axis=1) == labels), name, severity))
                 progress(len(points) * len(pixels), total)
     return points
+
+
+def flags_of_network(model: AttackModel, pixels: np.ndarray, labels: np.ndarray) -> list[RedFlag]:
+    """What answers and gradients tell: random outputs, probabilities given as logits, gradients that are zero.
+
+    ``pixels``: uint8 ``[N, H, W, 3]``, N ≥ 1, of which the first few are used; ``labels``: int ``[N]``.
+    """
+    probe = pixels[:_PROBE].astype(np.float32)
+    first, second = (np.asarray(model.logits(probe)) for _ in range(2))
+    found = []
+    # Threads may add up in another order; that is no randomness.
+    if np.abs(first - second).max() > 1e-3 * max(float(np.abs(first).max()), 1e-30):
+        found.append(RedFlag("random_outputs", "the same image gets other answers each time: average over many"))
+    if first.min() >= 0 and first.max() <= 1 and np.abs(first.sum(axis=1) - 1).max() < 1e-3:
+        words = "the outputs are probabilities, not logits: confident ones have no gradient left"
+        found.append(RedFlag("softmax_as_logits", words))
+    _, _, gradient = model.gradient(probe, Goal(labels[:_PROBE]), "ce")
+    size = np.abs(np.asarray(gradient)).max(axis=(1, 2, 3))
+    none = int((size == 0).sum())
+    if none:
+        words = f"{none} of {len(probe)} images have a gradient of exactly zero: attacks that follow it see nothing"
+        found.append(RedFlag("zero_gradient", words))
+    return found
+
+
+def flags_of_sweep(points: Any, norm: str) -> list[RedFlag]:
+    """What the sweep tells: ``points`` are those of single methods.
+
+    Success that falls while epsilon grows, a black box that beats every white box, a large budget that is not enough.
+    """
+    found = []
+    by_method: dict[str, list[Any]] = {}
+    for point in sorted(points, key=lambda point: point.epsilon_255):
+        by_method.setdefault(point.method, []).append(point)
+    for method, row in by_method.items():
+        for smaller, larger in itertools.pairwise(row):
+            if larger.fooled.sum() < smaller.fooled.sum():
+                words = (
+                    f"{method} fools {int(larger.fooled.sum())} images with ε = {larger.epsilon_255:g}, but "
+                    f"{int(smaller.fooled.sum())} with ε = {smaller.epsilon_255:g}: it is stuck"
+                )
+                found.append(RedFlag("not_monotone", words))
+    for epsilon in sorted({point.epsilon_255 for point in points}):
+        here = [point for point in points if point.epsilon_255 == epsilon]
+        white = [point.fooled for point in here if not point.black_box]
+        black = [point for point in here if point.black_box]
+        if white and black:
+            any_white = np.logical_or.reduce(white)
+            only = max(int((point.fooled & ~any_white).sum()) for point in black)
+            if max(int(point.fooled.sum()) for point in black) > int(any_white.sum()):
+                words = f"at ε = {epsilon:g} the black box fools {only} images that no gradient fools: it is hidden"
+                found.append(RedFlag("black_box_beats_white_box", words))
+    largest = max((point.epsilon_255 for point in points), default=0.0)
+    final = [point for point in points if point.epsilon_255 == largest and not point.black_box]
+    # Images that were wrong before cannot be fooled: only the others tell what the attacks are worth.
+    right = final[0].right if final else 0
+    if right and largest >= LARGE_EPSILON_255[norm]:
+        share = int(np.logical_or.reduce([point.fooled for point in final]).sum()) / right
+        if share < _SUCCESS_AT_LARGE_BUDGET:
+            words = f"even ε = {largest:g} fools only {share:.0%} of {right}: take more steps, or suspect the gradients"
+            found.append(RedFlag("large_budget_fails", words))
+    return found

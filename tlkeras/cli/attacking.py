@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tlkeras.attacks import RobustnessConfig
 from tlkeras.cli.command import (
     LAYOUT,
     LOOKING,
@@ -18,7 +19,6 @@ from tlkeras.cli.command import (
     SizeOption,
     WeightsOption,
     command,
-    listed,
 )
 from tlkeras.cli.console import Terminal, file_stem, table, write_results
 from tlkeras.training.config import TrainConfig
@@ -230,25 +230,11 @@ def _first(ranked: dict[str, Any]) -> str:
     return f"{ranked['label']} {ranked['probability']:.3f}"
 
 
-@command(LOOKING, Fields(TrainConfig, only=LAYOUT))
+@command(LOOKING, Fields(RobustnessConfig), Fields(TrainConfig, only=LAYOUT))
 def robustness(
     line: CommandLine,
     network: NetworkArgument,
     data: Annotated[str, typer.Argument(help="Labelled data, as for train; its test split where it has one.")],
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Attacks with commas between, or none; default the usual ones ('tlkeras attack --list')."),
-    ] = None,
-    corruptions: Annotated[
-        str | None, typer.Option(help="blur,noise,jpeg,brightness,contrast,rotation, or none; default all.")
-    ] = None,
-    epsilons: Annotated[
-        str | None, typer.Option(help="Budgets in pixel units with commas between; default 0.5,1,2,4,8,16.")
-    ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    steps: Annotated[int | None, typer.Option(help="Of each attack; default its own.")] = None,
-    images: Annotated[int, typer.Option(help="How many images, drawn with the seed.")] = 100,
-    seed: Annotated[int, typer.Option(help="Same seed, same figures.")] = 0,
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     include_seen: IncludeSeenOption = False,
@@ -258,10 +244,9 @@ def robustness(
     ] = None,
 ) -> None:
     """Measure accuracy under attacks over a sweep of budgets, and under common corruptions."""
-    line.refuse(("epsilons", "norm", "steps"), "with --methods none", unless=methods != "none")
-    from tlkeras.attacks.corruptions import CORRUPTIONS
+    asked = line.values(RobustnessConfig)
+    line.refuse(("epsilons_255", "norm", "steps"), "with --methods none", unless=asked["methods"] != ())
     from tlkeras.attacks.plots import figure_of_robustness
-    from tlkeras.attacks.robustness import RobustnessConfig
     from tlkeras.attacks.robustness import robustness as measure
     from tlkeras.data.open import open_dataset
     from tlkeras.images.arrays import figure_bytes
@@ -270,15 +255,7 @@ def robustness(
     from tlkeras.target import load_target
     from tlkeras.training.measure import unseen
 
-    config = RobustnessConfig(
-        methods=None if methods is None else listed("--methods", methods),
-        corruptions=tuple(CORRUPTIONS) if corruptions is None else listed("--corruptions", corruptions),
-        epsilons_255=None if epsilons is None else listed("--epsilons", epsilons, float),
-        norm=norm,
-        steps=steps,
-        images=images,
-        seed=seed,
-    )
+    config = RobustnessConfig(**asked)
     folder = new_folder(out, "robustness", network)
     dataset = open_dataset(data, data_dir=data_dir, **line.values(TrainConfig), for_training=False)
     line.terminal.say_all(dataset.report())

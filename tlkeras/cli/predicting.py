@@ -11,15 +11,10 @@ import typer
 
 from tlkeras.cli.command import LAYOUT, TRAINING, USING, CommandLine, DataDirOption, Fields, command
 from tlkeras.cli.console import Terminal, table
+from tlkeras.cluster import Place, check_address
 from tlkeras.progress import LOADING
 from tlkeras.training.config import TrainConfig
 
-OnOption = Annotated[
-    str | None, typer.Option("--on", help="Where to run: local, auto (a running Ray cluster) or ray://HOST:10001.")
-]
-ActorsOption = Annotated[
-    int | None, typer.Option("--actors", help="Workers on the cluster, one core each; by default all cores.")
-]
 EnvOption = Annotated[
     list[str] | None,
     typer.Option("--env", help="Environment variable to pass on to the workers (AWS_ENDPOINT_URL …); repeatable."),
@@ -29,24 +24,22 @@ EnvOption = Annotated[
 _RECIPE = ("backbone", "weights", "size_px", "fit", "engine", "precision", "seed")
 
 
-@command(USING)
+@command(USING, Fields(Place))
 def predict(
     line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],
     images: Annotated[list[str], typer.Argument(help="Photos, folders of photos, or patterns such as '*.jpg'.")],
-    on: OnOption = None,
     to: Annotated[
         str | None, typer.Option(help="Write Parquet shards here instead of printing; with or without --on.")
     ] = None,
-    actors: ActorsOption = None,
     env: EnvOption = None,
     top: Annotated[int, typer.Option(help="How many classes to list for each photo.", min=1)] = 3,
 ) -> None:
     """Say what is in photos. Photos that cannot be read are named, the rest is answered; exit code 1 then."""
-    line.refuse(("actors", "env"), "without --on", unless=on is not None)
+    line.refuse(("actors", "env"), "without --on", unless="on" in line.given)
     line.refuse(("top",), "with --to", unless=to is None)
-    if on is not None or to is not None:
-        _predict_to_shards(line, run, images, to, place_of(on, actors, env))
+    if "on" in line.given or to is not None:
+        _predict_to_shards(line, run, images, to, _place(line, env))
         return
     from tlkeras.data.dataset import found_json
     from tlkeras.data.open import open_photos
@@ -68,7 +61,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@command(TRAINING, Fields(TrainConfig, only=(*_RECIPE, *LAYOUT)))
+@command(TRAINING, Fields(TrainConfig, only=(*_RECIPE, *LAYOUT)), Fields(Place))
 def extract(
     line: CommandLine,
     data: Annotated[
@@ -78,8 +71,6 @@ def extract(
         ),
     ],
     to: Annotated[str, typer.Option(help="Folder of the shards, local or s3://, gs:// …")],
-    on: OnOption = None,
-    actors: ActorsOption = None,
     env: EnvOption = None,
     rows: Annotated[int, typer.Option(help="Images in a shard: what a killed worker loses at most.")] = 2048,
     data_dir: DataDirOption = None,
@@ -87,14 +78,14 @@ def extract(
     """Push every image through a frozen backbone once, into Parquet shards; goes on where it was interrupted."""
     options = line.values(TrainConfig)
     line.refuse(("seed",), "without --weights none", unless=options["weights"] == "none")
-    place = place_of(on, actors, env)
+    place = _place(line, env)
     from tlkeras.features.bulk import extract_to
 
     bulk = extract_to(data, to, **options, place=place, rows_a_shard=rows, data_dir=data_dir, reporter=line.terminal)
     _show(line, bulk, f"next: tlkeras train {to}")
 
 
-def _predict_to_shards(line: CommandLine, run: Path, images: list[str], to: str | None, place: Any) -> None:
+def _predict_to_shards(line: CommandLine, run: Path, images: list[str], to: str | None, place: Place) -> None:
     """``--on`` or ``--to``; ends with exit code 1 when some image could not be read."""
     from tlkeras.data.open import open_photos
     from tlkeras.errors import ConfigError
@@ -116,14 +107,12 @@ def _predict_to_shards(line: CommandLine, run: Path, images: list[str], to: str 
         raise typer.Exit(1)
 
 
-def place_of(on: str | None, actors: int | None, env: list[str] | None) -> Any:
+def _place(line: CommandLine, env: list[str] | None) -> Place:
     """The place that the options name.
 
     Raises: ConfigError, ClusterError: at once, before anything heavy is loaded.
     """
-    from tlkeras.cluster import LOCAL, Place, check_address
-
-    place = Place(on or LOCAL, actors, tuple(env or ()))
+    place = Place(**line.values(Place), env=tuple(env or ()))
     check_address(place.on)
     return place
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.attacks.models import Linear, Masked, Smooth, images, said
 from tlkeras.attacks.model import AttackModel
-from tlkeras.attacks.red_flags import flags_of_network, flags_of_sweep
+from tlkeras.attacks.robustness import flags_of_network, flags_of_sweep
 
 
 class Random(Smooth):
