@@ -5,7 +5,7 @@ import pytest
 from tests.networks import small_network
 from tlkeras import backbones
 from tlkeras.errors import ConfigError
-from tlkeras.ideal.objectives import ClassLogit, ClassLogProbability, StrangeStatistics, Sum, Weighted
+from tlkeras.ideal.objectives import ClassLogit, ClassLogProbability, StrangeStatistics, Sum
 from tlkeras.ideal.presets import preset
 from tlkeras.target import Target
 
@@ -27,8 +27,8 @@ def plain():
 def kinds(objective):
     """The classes of all that is added up in an objective."""
     if isinstance(objective, Sum):
-        return {kind for part in objective.parts for kind in kinds(part)}
-    return kinds(objective.objective) if isinstance(objective, Weighted) else {type(objective)}
+        return {kind for _, part in objective.parts for kind in kinds(part)}
+    return {type(objective)}
 
 
 def test_a_network_with_batch_normalisation_is_held_to_its_statistics(normalised):
