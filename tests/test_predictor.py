@@ -88,7 +88,7 @@ def test_predict_evaluate_and_shards_agree(run_folder, photo_folder, tmp_path, c
     predicted = said("predict", run_folder, *paths, *broken, code=1)
     said("predict", run_folder, *paths, *broken, "--to", tmp_path / "to", code=1)
     rows = ShardSet(str(tmp_path / "to"), "predictions").columns(["path", "predicted", "probability", "reason"])
-    in_keras = TrainedClassifier.load(run_folder).predict(paths)
+    in_keras = TrainedClassifier.load(run_folder).predictor(engine="tensorflow").predict(paths)
     for number, row in enumerate(measured):
         answer = predicted["predictions"][number]
         assert answer["path"] == row["path"] == rows["path"][number]
