@@ -160,16 +160,12 @@ def _edit_weights(folder, change, part="backbone", **changes):
     arrays = load_file(path)
     change(arrays)
     save_file(arrays, path)
-    _edit_files(folder, **changes)
+    content = {"backbone_sha256": tensors_sha256(arrays)} if part == "backbone" else {}
+    _edit_files(folder, **content, **changes)
 
 
 def _edit_files(folder, **changes):
-    files = ("backbone.safetensors", "head.safetensors")
-    _edit(folder, sha256={name: sha256_of(folder / name) for name in files}, **changes)
-
-
-def _other_values(arrays):
-    next(iter(arrays.values()))[...] *= 2
+    _edit(folder, sha256={"head.safetensors": sha256_of(folder / "head.safetensors")}, **changes)
 
 
 def _not_finite(arrays):
@@ -220,7 +216,8 @@ def _other_shape(arrays):
         (lambda f: _edit_weights(f, _not_finite), "not finite"),
         (lambda f: _edit_weights(f, _other_dtype), "not those of the network"),
         (lambda f: _edit_weights(f, lambda arrays: arrays.popitem()), "not those of the network"),
-        (lambda f: _edit_weights(f, _other_values), "not those of the network"),
+        (lambda f: _edit(f, backbone_sha256="0" * 64), "not the file that was saved"),
+        (lambda f: (f / "backbone.safetensors").write_bytes(b"x"), "header of .* is no JSON"),
         (lambda f: _edit_weights(f, _not_finite, "head"), "not finite"),
         (lambda f: _edit_weights(f, _other_dtype, "head"), "not those of the network"),
         (lambda f: _edit_weights(f, _other_shape, "head"), "not those of the network"),

@@ -20,6 +20,8 @@ CONFIG_FILE = "classifier.json"
 BACKBONE_FILE, HEAD_FILE = "backbone.safetensors", "head.safetensors"
 # The files of weights by format; all that 0.1 wrote is of version 2, with all weights in one file.
 WEIGHTS_FILES = {2: ("weights.safetensors",), 3: (BACKBONE_FILE, HEAD_FILE)}
+# Those of which the hash is in the description; a backbone's tensors have theirs in ``backbone_sha256``.
+HASHED_FILES = {2: WEIGHTS_FILES[2], 3: (HEAD_FILE,)}
 # What a description must hold; a hash of itself is missing from those that were written before there was one.
 _SCHEMA = {
     "format_version": int,
@@ -80,7 +82,7 @@ def config_from_json(described: dict[str, Any], folder: Path) -> ClassifierConfi
 
     try:
         # Through JSON once more: values that are no JSON are refused as those of a file would be.
-        schema = {**_SCHEMA, "sha256": dict.fromkeys(WEIGHTS_FILES[version], str)}
+        schema = {**_SCHEMA, "sha256": dict.fromkeys(HASHED_FILES[version], str)}
         parse_json(json.dumps(described), schema, what="it")
         names = tuple(described["class_names"])
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -137,7 +139,7 @@ def check_headers(folder: Path, version: int, config: ClassifierConfig) -> None:
     # What a network counts is a whole number.
     kinds = {array["dtype"] for array in arrays if math.prod(array["shape"]) != 1}
     if shapes != list(layout.values()) or numbers != row.parameters or kinds != {"F32"}:
-        raise misfit(folder)
+        raise ClassifierError(f"the weights in '{folder}' are not those of the network that {CONFIG_FILE} describes")
 
 
 def _header(weights: Path) -> dict[str, Any]:
@@ -157,8 +159,3 @@ def _header(weights: Path) -> dict[str, Any]:
     if sum(max(0, math.prod(array["shape"])) for array in arrays.values()) > size:
         raise ClassifierError(f"{what} says more than the file holds")
     return {name: arrays[name] for name in sorted(arrays)}
-
-
-def misfit(folder: Path) -> ClassifierError:
-    """The error for arrays that are not those of the network."""
-    return ClassifierError(f"the weights in '{folder}' are not those of the network that {CONFIG_FILE} describes")

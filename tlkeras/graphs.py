@@ -30,13 +30,12 @@ from tlkeras.storage import cache_root, disk_errors, sha256_of, staged_folder, w
 
 # Raise it whenever the same recipe would give other numbers: what was stored is then computed again.
 RECIPE_VERSION = 1
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # raise it when ``probe`` draws anything else, too
 PROBES = 8
 _GRAPH, _ABOUT = "graph.onnx", "graph.json"
 _SCHEMA = {
     "format_version": int,
     "sha256": str,
-    "probe_sha256": str,
     "features": int,
     "keras": str,
     "verified": dict,
@@ -93,8 +92,7 @@ def find(backbone: Network) -> Graph | None:
     folder = _folder(backbone)
     try:
         about = read_json(folder / _ABOUT, _SCHEMA)
-        whole = about["format_version"] == FORMAT_VERSION and about["probe_sha256"] == _probe_sha256(backbone.size_px)
-        if whole and sha256_of(folder / _GRAPH) == about["sha256"]:
+        if about["format_version"] == FORMAT_VERSION and sha256_of(folder / _GRAPH) == about["sha256"]:
             return Graph(folder / _GRAPH, backbone.size_px, about)
     except (OSError, FormatError):
         pass
@@ -114,7 +112,6 @@ def make(backbone: Network) -> Graph:
         "weights_sha256": backbone.sha256,
         "size_px": backbone.size_px,
         "sha256": hashlib.sha256(model).hexdigest(),
-        "probe_sha256": _probe_sha256(backbone.size_px),
         "features": features.shape[1],
         "keras": base64.b64encode(features.tobytes()).decode(),
         "made_with": {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx")},
@@ -131,25 +128,21 @@ def pack(backbone: Network) -> tuple[bytes, bytes] | None:
 
 def adopt(backbone: Network, packed: tuple[bytes, bytes]) -> None:
     """Keep a graph that another machine has made."""
-    if find(backbone) is None:
-        _keep(backbone, packed[0], parse_json(packed[1], _SCHEMA, what="a graph's description"))
+    _keep(backbone, packed[0], parse_json(packed[1], _SCHEMA, what="a graph's description"))
 
 
 def _keep(backbone: Network, model: bytes, about: dict[str, Any]) -> Graph:
     folder = _folder(backbone)
-    # In 0.1 a graph was a file of its own, which nothing vouched for.
+    # Another process may have been faster, and may have it open.
+    if (found := find(backbone)) is not None:
+        return found
     with disk_errors(folder):
+        # In 0.1 a graph was a file of its own, which nothing vouched for.
         folder.with_name(f"{folder.name}.onnx").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            with staged_folder(folder) as staged:
-                (staged / _GRAPH).write_bytes(model)
-                write_json(staged / _ABOUT, about)
-        except StorageError:
-            # Another process was faster.
-            if (found := find(backbone)) is not None:
-                return found
-            raise
+        with staged_folder(folder) as staged:
+            (staged / _GRAPH).write_bytes(model)
+            write_json(staged / _ABOUT, about)
     return Graph(folder / _GRAPH, backbone.size_px, about)
 
 
@@ -193,11 +186,6 @@ def probe(size_px: int) -> np.ndarray:
         summed, strength = summed + grid[rows[:, None], rows[None, :]] / 2**finer, strength + 1 / 2**finer
         images.append((summed / strength).astype(np.float32))
     return np.stack(images)
-
-
-@functools.cache
-def _probe_sha256(size_px: int) -> str:
-    return hashlib.sha256(probe(size_px).tobytes()).hexdigest()
 
 
 @functools.cache

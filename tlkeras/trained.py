@@ -23,13 +23,13 @@ from tlkeras.description import (
     BACKBONE_FILE,
     CONFIG_FILE,
     FORMAT_VERSION,
+    HASHED_FILES,
     HEAD_FILE,
     WEIGHTS_FILES,
     ClassifierConfig,
     check_headers,
     config_from_json,
     hash_of,
-    misfit,
     read_description,
 )
 from tlkeras.engines import features_of
@@ -151,7 +151,7 @@ class TrainedClassifier:
                 "format": "tlkeras-classifier",
                 "format_version": FORMAT_VERSION,
                 **asdict(self.config),
-                "sha256": {name: sha256_of(staged / name) for name in WEIGHTS_FILES[FORMAT_VERSION]},
+                "sha256": {name: sha256_of(staged / name) for name in HASHED_FILES[FORMAT_VERSION]},
                 "versions": versions(),
             }
             described["sha256"][CONFIG_FILE] = hash_of(described)
@@ -168,12 +168,10 @@ class TrainedClassifier:
         described = read_description(folder)
         config = config_from_json(described, folder)
         version = described["format_version"]
-        for name in WEIGHTS_FILES[version]:
-            if not (folder / name).is_file() or sha256_of(folder / name) != described["sha256"][name]:
-                raise ClassifierError(
-                    f"'{folder / name}' is not the file that was saved (its SHA-256 differs from {CONFIG_FILE})",
-                    next_step="Copy the folder again, or train again.",
-                )
+        for file in (folder / name for name in WEIGHTS_FILES[version]):
+            hashed = file.name in HASHED_FILES[version]
+            if not file.is_file() or (hashed and sha256_of(file) != described["sha256"][file.name]):
+                raise _changed(file)
         if described["sha256"].get(CONFIG_FILE, hash_of(described)) != hash_of(described):
             raise ClassifierError(
                 f"'{folder / CONFIG_FILE}' was changed since it was saved (its SHA-256 differs from the one in it)",
@@ -184,15 +182,24 @@ class TrainedClassifier:
             parts = [read_arrays(folder / name) for name in WEIGHTS_FILES[version]]
         except WeightsError as error:
             raise ClassifierError(str(error)) from None
-        if not all(np.isfinite(array).all() for part in parts for array in part.values()):
-            raise ClassifierError(f"weights in '{folder}' are not finite", next_step="Train again.")
         if version == 2:
             backbone, head = _parted(parts[0], len(head_layout(config.head, 1, len(config.class_names))))
-            return cls(config, Frozen(config.backbone, config.size_px, tensors_sha256(backbone), held=backbone), head)
-        if tensors_sha256(parts[0]) != config.backbone_sha256:
-            raise misfit(folder)
-        frozen = Frozen(config.backbone, config.size_px, config.backbone_sha256, file=folder / BACKBONE_FILE)
-        return cls(config, frozen, list(parts[1].values()))
+            frozen = Frozen(config.backbone, config.size_px, tensors_sha256(backbone), held=backbone)
+        else:
+            if tensors_sha256(parts[0]) != config.backbone_sha256:
+                raise _changed(folder / BACKBONE_FILE)
+            head = list(parts[1].values())
+            frozen = Frozen(config.backbone, config.size_px, config.backbone_sha256, file=folder / BACKBONE_FILE)
+        if not all(np.isfinite(array).all() for part in parts for array in part.values()):
+            raise ClassifierError(f"weights in '{folder}' are not finite", next_step="Train again.")
+        return cls(config, frozen, head)
+
+
+def _changed(file: Path) -> ClassifierError:
+    return ClassifierError(
+        f"'{file}' is not the file that was saved (its SHA-256 differs from {CONFIG_FILE})",
+        next_step="Copy the folder again, or train again.",
+    )
 
 
 def _parted(arrays: dict[str, np.ndarray], last: int) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:

@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from tlkeras import ImageClassifier
+from tlkeras import ImageClassifier, graphs
 from tlkeras.cli.main import main
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.fine_tuning import start
 from tlkeras.run_facts import read_run
+from tlkeras.trained import TrainedClassifier
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def tuned(photo_folder, small_weights, tmp_path_factory):
     real = start.logits_on_validation
     patch.setattr(start, "logits_on_validation", lambda *a, **o: np.zeros_like(real(*a, **o)))
     network = ["--backbone", "mobilenet_0.25", "--weights", str(small_weights), "--size", "32"]
-    tuning = ["--fine-tune", "1", "--batch-size", "16", "--unfreeze", "2", "--engine", "tensorflow"]
+    tuning = ["--fine-tune", "1", "--batch-size", "16", "--unfreeze", "2", "--engine", "onnxruntime"]
     assert main(["train", str(photo_folder), *network, *tuning, "--out", str(folder / "run")]) == 0
     patch.undo()
     return folder / "run"
@@ -36,6 +37,11 @@ def test_the_run_says_so(tuned):
     tuning = json.loads((tuned / "fine_tuning.json").read_text())
     assert tuning["test"]["kept"]["images"] == tuning["test"]["frozen"]["images"] == described["images"]["test"]
     assert [row["blocks"] for row in tuning["epochs"]] == [2]
+
+
+def test_its_graph_is_there_from_the_start(tuned, monkeypatch):
+    monkeypatch.setenv("TLKERAS_CACHE", str(tuned.parent / "cache"))
+    assert graphs.find(TrainedClassifier.load(tuned).backbone) is not None
 
 
 def test_a_run_that_names_options_which_are_gone_is_read(tuned, tmp_path):

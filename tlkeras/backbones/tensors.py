@@ -43,7 +43,7 @@ def tensors_sha256(arrays: Arrays) -> str:
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])
         digest.update(f"{values.shape} {values.dtype.name};".encode())
-        digest.update(values.tobytes())
+        digest.update(values.data)
     return digest.hexdigest()
 
 

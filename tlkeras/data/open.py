@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-from tlkeras.data import tfds_source
 from tlkeras.data.dataset import LabelledImages, Left, Listing, labelled, left_line
 from tlkeras.data.folder import all_rows, read_tree
 from tlkeras.data.lists import LIST_ENDINGS, read_list
@@ -64,6 +63,8 @@ def open_dataset(
         return dataclasses.replace(open_dataset(demo_folder(seed=seed)), name=text)
     if is_remote(text) or text == "-":
         raise _refused("photos are read from this disk", text, _fetch(text))
+    from tlkeras.data import tfds_source  # loads what asks the network
+
     if isinstance(source, str) and tfds_source.parse(text) is not None:
         return tfds_source.open_tfds(text, data_dir=data_dir, progress=progress)
     if re.fullmatch(r"\w[\w-]*", text):
