@@ -121,14 +121,16 @@ def small_options(small_weights: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def run_folder(photo_folder: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of `tlkeras train` on the small pictures."""
+    """A finished run of `tlkeras train` on the small pictures, a part of which is held out."""
     from tlkeras.training.config import TrainConfig
     from tlkeras.training.run import train
 
     folder = tmp_path_factory.mktemp("runs") / "run"
     cache = pytest.MonkeyPatch()
     cache.setenv("TLKERAS_CACHE", str(tmp_path_factory.mktemp("run_cache")))
-    config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow")
+    config = TrainConfig(
+        "mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow", test_fraction=0.15
+    )
     train(config, photo_folder, out=folder)
     cache.undo()
     return folder

@@ -192,8 +192,8 @@ class ImageClassifier:
         """Publish into ``folder/<next free number>`` for TensorFlow Serving, ONNX Runtime and browsers.
 
         The export is checked first: every runtime must answer as ``predict`` does, on ``images`` (files, folders,
-        patterns; by default the validation photos of ``fit``, else drawn pictures). ``options``: the fields of
-        ``tlkeras.export.formats.ExportConfig``: formats, signature, top_k, half.
+        patterns; by default photos of ``fit``, of its validation first, else drawn pictures). ``options``: the fields
+        of ``tlkeras.export.formats.ExportConfig``: formats, signature, top_k, half.
 
         Raises: ParityError when an answer differs, and nothing is published; ConfigError, ExportError, StorageError.
         """
@@ -207,7 +207,8 @@ class ImageClassifier:
                 raise unknown("option", name, known)
         config = ExportConfig(**options)
         trained = self.trained
-        seen = () if self.fitted_ is None else self.fitted_.images.in_split("validation").paths
+        taught = None if self.fitted_ is None else self.fitted_.images
+        seen = () if taught is None else taught.in_split("validation").paths or taught.paths
         samples = samples_for(images, seen=seen, reporter=self.reporter)
         facts = RunFacts(Path(folder), dataclasses.asdict(trained.config), run=self._known())
         return export(trained, folder, samples, config, facts=facts, reporter=self.reporter)

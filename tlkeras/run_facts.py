@@ -20,6 +20,8 @@ CALIBRATION_FILE = "calibration.json"
 ISSUES_FILE = "label_issues.csv"
 # Written by fine-tuning: its learning curves.
 FINE_TUNING_FILE = "fine_tuning.json"
+# What metrics were measured on, where folds judged all photos.
+CROSSED = "photos, each judged by a head that had not seen it"
 # One photo that is wrong makes a recall of nothing; from so many on it says something.
 _ENOUGH = 5
 
@@ -150,13 +152,16 @@ def read_run(folder: str | Path) -> RunFacts:
     run = _json(home / "run.json") or {}
     if isinstance(run.get("seconds"), float):
         run["seconds"] = {"all": run["seconds"]}  # as 0.1 wrote it of runs on stored features
+    metrics = _json(home / "metrics.json")
     with as_written(home):
+        crossed = (metrics or {}).get("folds", 1) > 1
         return RunFacts(
             folder=home,
             classifier={**(described or {}), "class_names": [str(name) for name in (described or {})["class_names"]]},
             run=run,
-            metrics=_json(home / "metrics.json"),
+            metrics=metrics,
             audit=_json(home / "audit.json"),
+            measured_on=CROSSED if crossed else RunFacts.measured_on,
             calibration=_json(home / CALIBRATION_FILE),
             fine_tuning=_json(home / FINE_TUNING_FILE),
             images=tuple((row["path"], row["label"], row["split"]) for row in _rows(home / "splits.csv")),

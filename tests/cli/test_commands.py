@@ -24,7 +24,8 @@ def read_json(capfd):
 
 def test_train_then_evaluate_then_predict(network, photo_folder, tmp_path, capfd):
     out = tmp_path / "run"
-    assert main(["train", str(photo_folder), *network, "--out", str(out), "--json"]) == 0
+    held_out = ["--test-fraction", "0.15"]
+    assert main(["train", str(photo_folder), *network, *held_out, "--out", str(out), "--json"]) == 0
     trained = read_json(capfd)
     assert trained["run"] == str(out)
     assert trained["audit"]["rejected"] == 2

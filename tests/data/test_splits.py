@@ -34,13 +34,14 @@ def counts_of(dataset):
     ("n", "options", "expected"),
     [
         (100, {}, [70, 15, 15]),
-        (100, {"hold_out_test": False}, [85, 15, 0]),
+        (100, {"test_fraction": None}, [85, 15, 0]),
+        (100, {"test_fraction": None, "validation_fraction": None}, [100, 0, 0]),
         (100, {"validation_fraction": 0.1, "test_fraction": 0.3}, [60, 10, 30]),
         (7, {}, [5, 1, 1]),
         (3, {}, [1, 1, 1]),
         (3, {"test_fraction": 0.6}, [1, 1, 1]),
         (2, {}, [1, 0, 1]),
-        (2, {"hold_out_test": False}, [1, 1, 0]),
+        (2, {"test_fraction": None}, [1, 1, 0]),
     ],
 )
 def test_every_class_gets_its_shares(n, options, expected):

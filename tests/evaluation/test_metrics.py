@@ -101,6 +101,42 @@ def test_interval_is_that_of_resampled_photos():
     assert paired_interval(one, one) == (0.0, 0.0)
 
 
+def answers(right, copies=1):
+    """So many answers, each of them again for copies of its image."""
+    predicted = np.where(np.repeat(right, copies), 0, 1)
+    probabilities = np.eye(2)[predicted] * 0.8 + 0.1
+    return Answers.of(probabilities, np.zeros(len(predicted), np.int64))
+
+
+def test_copies_tell_no_more_than_one_of_them():
+    right = np.random.default_rng(0).random(200) < 0.8
+    single = evaluate_answers(answers(right), ("a", "b"))
+    groups = np.repeat(np.arange(200), 5)
+    copied = evaluate_answers(answers(right, 5), ("a", "b"), groups=groups)
+    np.testing.assert_allclose(copied.accuracy_interval, single.accuracy_interval, atol=1e-3)
+    np.testing.assert_allclose(copied.macro_f1_interval, single.macro_f1_interval, atol=5e-3)
+    ignored = evaluate_answers(answers(right, 5), ("a", "b")).accuracy_interval
+    assert np.ptp(ignored) < 0.5 * np.ptp(copied.accuracy_interval)
+    # The limit of resampling whole groups.
+    rows = np.random.default_rng(1).integers(0, 200, (4000, 200))
+    resampled = np.quantile(right[rows].mean(axis=1), [0.025, 0.975])
+    np.testing.assert_allclose(copied.accuracy_interval, resampled, atol=0.02)
+
+
+@pytest.mark.parametrize("right", [np.ones(40, bool), np.zeros(40, bool)], ids=["all right", "all wrong"])
+def test_groups_that_are_all_alike_count_as_so_many_photos(right):
+    found = evaluate_answers(answers(right, 3), ("a", "b"), groups=np.repeat(np.arange(40), 3))
+    assert found.accuracy_interval == pytest.approx(accuracy_interval(int(right.sum()), 40))
+
+
+def test_heads_that_err_together_widen_every_interval():
+    right = np.random.default_rng(0).random(200) < 0.8
+    one, other = (evaluate_answers(answers(right), ("a", "b"), instability=share) for share in (0.0, 1.0))
+    for name in ("accuracy_interval", "macro_f1_interval"):
+        assert np.ptp(getattr(other, name)) == pytest.approx(np.ptp(getattr(one, name)) * 2**0.5, rel=0.02)
+    assert np.ptp(other.per_class[0].recall_interval) > 1.3 * np.ptp(one.per_class[0].recall_interval)
+
+
 def test_zero_probability_has_a_finite_log_loss():
     result = evaluate_probabilities(np.array([[1.0, 0.0]]), np.array([1]), ["a", "b"])
     assert result.log_loss == pytest.approx(-np.log(np.finfo(np.float64).eps))
@@ -111,7 +147,9 @@ def test_json_has_plain_values_only():
     plain = evaluate_probabilities(PROBABILITIES, LABELS, NAMES).to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert {"accuracy", "mean_per_class_accuracy", "log_loss", "ece", "images"} <= set(plain)
-    assert plain["per_class"][2] == {"class": "fox", "images": 0, "precision": None, "recall": None, "f1": None}
+    nothing = dict.fromkeys(("precision", "recall", "f1", "recall_interval"))
+    assert plain["per_class"][2] == {"class": "fox", "images": 0, **nothing}
+    assert plain["folds"] == 1
 
 
 @pytest.mark.parametrize(

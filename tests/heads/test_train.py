@@ -8,10 +8,11 @@ import pytest
 from tests.heads.test_linear import clusters
 from tests.heads.test_mlp import rings
 from tlkeras.heads import linear
-from tlkeras.heads import train as training
+from tlkeras.heads import mlp as mlps_module
+from tlkeras.heads.auto import search_heads
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json, head_named
-from tlkeras.heads.search import vote
-from tlkeras.heads.train import search_heads, train_head
+from tlkeras.heads.neighbours import vote
+from tlkeras.heads.train import train_head
 from tlkeras.progress import Silent
 
 SMALL = (HeadConfig("mlp", (64,), 0.1), HeadConfig("mlp", (96,), 0.1))
@@ -26,8 +27,8 @@ def quick_mlp(monkeypatch):
         given.append((len(train_y), len(val_y)))
         return lambda features: vote(train_X, train_y, features, class_count, 9), []
 
-    monkeypatch.setattr(training, "fit_mlp", fit)
-    monkeypatch.setattr(training, "head_logits", lambda model, features: model(features))
+    monkeypatch.setattr(mlps_module, "fit_mlp", fit)
+    monkeypatch.setattr(mlps_module, "head_logits", lambda model, features: model(features))
     return given
 
 
@@ -41,7 +42,7 @@ def search(features, labels, classes, *, budget_s=600.0, mlps=SMALL, cut=0.2):
 @pytest.fixture(scope="module")
 def curved():
     with pytest.MonkeyPatch.context() as quick:
-        quick.setattr(training, "EPOCHS", 22)
+        quick.setattr(mlps_module, "EPOCHS", 22)
         return search(*rings(1700, 0), 2, cut=0.4)
 
 

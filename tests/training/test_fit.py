@@ -11,8 +11,9 @@ from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.config import HeadConfig, head_logits
-from tlkeras.heads.logits import softmax
+from tlkeras.heads.logits import fit_temperature, softmax
 from tlkeras.progress import Silent
+from tlkeras.run_facts import read_run, trained_on
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import fit, in_background
@@ -50,6 +51,7 @@ def test_the_network_is_features_then_head(mirror, head, config, photo_folder):
 
 def test_test_images_take_no_part_in_training(config, photo_folder):
     dataset = open_dataset(photo_folder)
+    config = replace(config, test_fraction=0.15)
     one = fit(config, dataset, Silent())
     test = one.images.splits == "test"
     assert test.any()
@@ -65,8 +67,53 @@ def test_test_images_take_no_part_in_training(config, photo_folder):
     assert one.classifier.config.temperature == other.classifier.config.temperature
 
 
-def test_run_directory_tells_how_it_came_about(config, photo_folder, tmp_path):
+def test_every_photo_teaches_and_every_photo_judges(config, photo_folder, tmp_path):
     run = train(config, photo_folder, out=tmp_path / "run")
+    facts = read_run(run.folder)
+    assert facts.run["images"] == {"train": 60, "validation": 0, "test": 0}
+    assert facts.run["measured"] == "each of the 60 photos was judged by a head that had not seen it"
+    assert len({one.path for one in facts.predictions}) == facts.metrics["images"] == 60
+    assert facts.metrics["folds"] == len(run.fitted.head.crossing.temperatures) == 10
+    assert facts.measured_on == "photos, each judged by a head that had not seen it"
+    assert set(trained_on(run.folder).values()) == {"train"}
+    assert len(trained_on(run.folder)) == 60
+    # The head is that of all photos, and its temperature that of answers to photos not seen.
+    head = run.fitted.head
+    assert run.fitted.calibration.images == 60
+    assert run.fitted.classifier.config.temperature == fit_temperature(head.held_out_logits, head.held_out_labels)
+    with pytest.raises(DataError, match=r"took part in training; received 60 images.*metrics\.json"):
+        measure(run.fitted.classifier, open_dataset(photo_folder), trained_on=trained_on(run.folder))
+
+
+def test_folds_hang_on_the_content_alone(config, photo_folder):
+    dataset = open_dataset(photo_folder)
+    order = np.random.default_rng(0).permutation(len(dataset))
+    one, other = (fit(config, data, Silent()) for data in (dataset, dataset.subset(order)))
+    folds = [
+        dict(zip(np.array(fitted.images.paths)[fitted.head.held_out_rows], fitted.head.crossing.folds, strict=True))
+        for fitted in (one, other)
+    ]
+    assert folds[0] == folds[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "held_out"),
+    [({"test_fraction": 0.2}, 12), ({"memory_gb": 0.00175}, 8)],
+    ids=["asked for", "too large for memory"],
+)
+def test_a_part_is_held_out_where_it_must_be(options, held_out, config, photo_folder):
+    fitted = fit(replace(config, **options), open_dataset(photo_folder), Silent())
+    assert (fitted.images.splits == "test").sum() == held_out
+    assert fitted.head.crossing is None
+
+
+def test_no_validation_is_split_off_where_all_photos_judge(config, photo_folder):
+    with pytest.raises(ConfigError, match=r"--validation-fraction 0\.3.*--test-fraction"):
+        fit(replace(config, validation_fraction=0.3), open_dataset(photo_folder), Silent())
+
+
+def test_run_directory_tells_how_it_came_about(config, photo_folder, tmp_path):
+    run = train(replace(config, test_fraction=0.15), photo_folder, out=tmp_path / "run")
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["config"]["seed"] == 0
     assert described["images"]["test"] == run.measurement.evaluation.images

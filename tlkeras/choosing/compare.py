@@ -78,7 +78,7 @@ class CompareConfig:
     size_px: int | None = None
     fit: str = OWN_FIT
     validation_fraction: float = 0.15
-    test_fraction: float = 0.15
+    test_fraction: float | None = None
     seed: int = 0
     engine: str = "auto"
 
@@ -183,8 +183,9 @@ def budget(name: str) -> tuple[str, ...]:
 def compare(config: CompareConfig, dataset: LabelledImages, reporter: Reporter) -> Comparison:
     """Measure every network of ``config`` on the training and validation photos of a data set.
 
-    The test split that ``tlkeras train`` with the same options keeps out takes no part: a network that was chosen by
-    test photos would be measured too kindly on them. A network that cannot be had is skipped, the others go on.
+    A test split, the data's own or the one that ``tlkeras train`` with the same ``test_fraction`` keeps out, takes no
+    part: a network that was chosen by test photos would be measured too kindly on them. A network that cannot be had is
+    skipped, the others go on.
 
     Raises: WeightsError when none of the networks can be had; DataError, StorageError.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ def few_shot(
     """
     began = time.perf_counter()
     shots = _checked(shots, draws)
-    photos = audited(dataset, config, reporter)
+    photos = audited(dataset, replace(config, test_fraction=config.test_share), reporter)
     found = source_for(config).of(photos.verdicts, reporter)
     rows = unit_rows(found.matrix)
     test = np.flatnonzero(photos.images.splits == "test")

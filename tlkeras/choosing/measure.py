@@ -76,6 +76,8 @@ class Photos:
 def audited(dataset: LabelledImages, config: TrainConfig, reporter: Reporter) -> Photos:
     """All photos that the audit keeps, each in the split that ``tlkeras train`` with the same options puts it in.
 
+    Without a ``test_fraction`` no test is split off.
+
     Raises: DataError, ConfigError: see ``audit`` and ``split``.
     """
     with reporter.step("audit") as progress:

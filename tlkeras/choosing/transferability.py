@@ -26,7 +26,7 @@ from tlkeras.backbones import application
 from tlkeras.backbones.network import PREPROCESS_NAME
 from tlkeras.evaluation.metrics import paired_interval
 from tlkeras.heads.linear import check_training_rows
-from tlkeras.heads.search import nearest
+from tlkeras.heads.neighbours import nearest
 
 if TYPE_CHECKING:
     import keras

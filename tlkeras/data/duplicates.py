@@ -168,10 +168,15 @@ def joined(n: int, pairs: _Pairs) -> np.ndarray:
             kept.clear()
     if kept:
         groups = join()
+    return first_seen(groups)
+
+
+def first_seen(groups: np.ndarray) -> np.ndarray:
+    """The same groups int64 ``[n]``, numbered from 0 by first appearance."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse] if n else groups
+    return rank[inverse] if len(groups) else groups
 
 
 def _bands(hashes: np.ndarray, count: int) -> Iterator[np.ndarray]:

@@ -17,15 +17,14 @@ def split(
     groups: np.ndarray,
     *,
     keys: Sequence[str] | None = None,
-    validation_fraction: float = 0.15,
-    test_fraction: float = 0.15,
+    validation_fraction: float | None = 0.15,
+    test_fraction: float | None = 0.15,
     seed: int = 0,
-    hold_out_test: bool = True,
 ) -> LabelledImages:
     """Put every image into ``train``, ``validation`` or ``test``.
 
-    Given splits stay; those that are missing are carved out of the training images (and those without a split), the
-    test only with ``hold_out_test``. ``groups``, int ``[N]``: images with equal numbers go together; a group that holds
+    Given splits stay; those that are missing are carved out of the training images (and those without a split), unless
+    their share is None. ``groups``, int ``[N]``: images with equal numbers go together; a group that holds
     several classes, whose labels are doubtful, stays in training.
 
     The images of a class are ordered by a hash of the seed and their key, ``keys[i]`` (the SHA-256 of the content),
@@ -39,9 +38,12 @@ def split(
     training images, and when there are no training images.
     """
     given = set(dataset.splits.tolist()) - {""}
-    carve_test = hold_out_test and "test" not in given
-    carve_validation = "validation" not in given
-    _check_fractions(validation_fraction, test_fraction if carve_test else None)
+    carved = {
+        name: share
+        for name, share in (("test", test_fraction), ("validation", validation_fraction))
+        if share is not None and name not in given
+    }
+    _check_fractions(carved)
     if len(groups) != len(dataset) or (keys is not None and len(keys) != len(dataset)):
         raise DataError("one group and one key for each image", received=f"{len(groups)} groups, {len(dataset)} images")
     if keys is None:
@@ -53,7 +55,8 @@ def split(
         raise DataError("there are no training images", received=dataset.describe(), next_step="Add a train split.")
     splits[pool] = "train"
     members_of = _groups_by_class(dataset.labels, np.asarray(groups), pool, len(dataset.class_names))
-    needed = 1 + (carve_test or carve_validation)
+    # Where nothing is carved each is held out once, for the others to judge it.
+    needed = 1 if given >= {"test", "validation"} else 2
     for label, (members, has_doubtful) in enumerate(members_of):
         name = dataset.class_names[label]
         if not members and not has_doubtful:
@@ -66,23 +69,23 @@ def split(
             )
         ordered = sorted(members, key=lambda group: min(_score(seed, keys[i], dataset.paths[i]) for i in group))
         n = sum(len(group) for group in ordered)
-        if carve_test:
+        if "test" in carved:
             # One group is left for training, and one for validation where there are three.
-            spared = 2 if carve_validation and len(ordered) > 2 else 1
-            ordered = _carve(splits, ordered, "test", _share(test_fraction, n), spared)
-        if carve_validation:
-            _carve(splits, ordered[::-1], "validation", _share(validation_fraction, n), 1)
+            spared = 2 if "validation" in carved and len(ordered) > 2 else 1
+            ordered = _carve(splits, ordered, "test", _share(carved["test"], n), spared)
+        if "validation" in carved:
+            _carve(splits, ordered[::-1], "validation", _share(carved["validation"], n), 1)
     return dataset.with_splits(splits)
 
 
-def _check_fractions(validation_fraction: float, test_fraction: float | None) -> None:
-    for name, fraction in (("validation_fraction", validation_fraction), ("test_fraction", test_fraction)):
-        if fraction is not None and not 0 < fraction < 1:
-            raise ConfigError(f"{name} lies between 0 and 1", received=fraction)
-    if test_fraction is not None and validation_fraction + test_fraction >= 1:
+def _check_fractions(carved: dict[str, float]) -> None:
+    for name, fraction in carved.items():
+        if not 0 < fraction < 1:
+            raise ConfigError(f"{name}_fraction lies between 0 and 1", received=fraction)
+    if sum(carved.values()) >= 1:
         raise ConfigError(
             "validation_fraction and test_fraction leave images for training",
-            received=f"{validation_fraction} + {test_fraction}",
+            received=" + ".join(map(str, carved.values())),
         )
 
 

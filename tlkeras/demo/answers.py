@@ -128,8 +128,9 @@ class Demonstrator:
 
 
 def examples(run: str | Path, folder: Path, count: int = 6) -> list[str]:
-    """Photos of the run's test split, in turn from each class, written anew into ``folder``; none where there are none.
+    """Photos that the run was measured on, in turn from each class, written anew into ``folder``.
 
+    Those are of its test split, or all where it has none; none where they cannot be read.
     A run may come from a stranger and its list name any file of this machine: what is shown is decoded as an image,
     made smaller, and written as PNG under a number, so that neither another file nor a name or a path gets out.
     """
@@ -138,8 +139,9 @@ def examples(run: str | Path, folder: Path, count: int = 6) -> list[str]:
         rows = read_csv(Path(run) / "splits.csv")
     except (OSError, FormatError):
         return []
-    for row in rows:
-        if row.get("split") == "test" and row.get("path"):
+    tested = [row for row in rows if row.get("split") == "test"]
+    for row in tested or rows:
+        if row.get("path"):
             by_class.setdefault(row.get("label") or "", []).append(row["path"])
     longest = max((len(paths) for paths in by_class.values()), default=0)
     turns = (paths[turn] for turn in range(longest) for paths in by_class.values() if turn < len(paths))

@@ -301,7 +301,7 @@ def _heading(run: str | Path, names: tuple[str, ...]) -> str:
     found = measured(run)
     if "accuracy" in found and "accuracy_interval" in found:
         share, (low, high) = found["accuracy"], found["accuracy_interval"]
-        line += f" Of {found['images']:,} held-out photos it had {share:.1%} right (95 %: {low:.1%} to {high:.1%})."
+        line += f" Of {found['images']:,} unseen photos it had {share:.1%} right (95 %: {low:.1%} to {high:.1%})."
     return f"# {html.escape(Path(run).name)}\n{html.escape(line)}"
 
 

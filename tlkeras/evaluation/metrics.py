@@ -83,7 +83,8 @@ class Answers:
 class ClassFigures:
     """One class: its images in the test set, precision, recall and F1 in 0..1.
 
-    Recall is None without images, precision None when the class was never predicted, F1 None when both are absent.
+    Recall, with its 95 % interval, is None without images, precision None when the class was never predicted, F1 None
+    when both are absent.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ClassFigures:
     precision: float | None
     recall: float | None
     f1: float | None
+    recall_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,9 @@ class Mistake:
 class Evaluation:
     """The figures of one test set; shares are in 0..1, the log loss is in nats.
 
-    ``accuracy_interval`` holds 95 % bounds. ``mean_per_class_accuracy`` is the mean recall over classes that occur.
+    ``accuracy_interval`` and ``macro_f1_interval`` hold 95 % bounds. ``mean_per_class_accuracy`` is the mean recall,
+    ``macro_f1`` the mean F1 over classes that occur. ``folds``: in how many parts the images were judged, each by a
+    head that was fitted on the others; 1 where one classifier judged all.
     ``top5_accuracy`` is None up to five classes. ``ece`` is the expected calibration error. ``confusion``, K × K,
     counts images, rows are true classes. ``mistakes`` are the most confident first.
     """
@@ -124,11 +128,15 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
     per_class: tuple[ClassFigures, ...]
     mistakes: tuple[Mistake, ...]
+    macro_f1: float
+    macro_f1_interval: tuple[float, float]
+    folds: int = 1
 
     def to_json(self) -> dict[str, object]:
         """A dict of plain values without NaN, ready for ``json.dumps(..., allow_nan=False)``."""
         plain = asdict(self)
         plain["accuracy_interval"] = list(self.accuracy_interval)
+        plain["macro_f1_interval"] = list(self.macro_f1_interval)
         plain["class_names"] = list(self.class_names)
         plain["confusion"] = [list(row) for row in self.confusion]
         plain["per_class"] = [{"class": figures.pop("name"), **figures} for figures in map(asdict, self.per_class)]
@@ -164,8 +172,15 @@ def evaluate_answers(
     *,
     paths: Sequence[str | Path] | None = None,
     bins: int = 15,
+    groups: np.ndarray | None = None,
+    folds: int = 1,
+    instability: float = 0.0,
 ) -> Evaluation:
     """The same from ``Answers``, for which no table of probabilities need be in memory.
+
+    ``groups`` int [N]: images that belong together (copies, a patient's), which say less than as many single ones.
+    ``folds``, ``instability``: who judged, see ``Evaluation`` and ``tlkeras.heads.search.Crossing``. Both widen the
+    intervals.
 
     Raises: as ``evaluate_probabilities``.
     """
@@ -177,12 +192,13 @@ def evaluate_answers(
     names = tuple(map(str, class_names))
     confusion = np.bincount(answers.labels * classes + answers.predicted, minlength=classes**2)
     confusion = confusion.reshape(classes, classes)
-    per_class = _per_class(confusion, names)
-    right = int(answers.right.sum())
+    worth = _worth(answers.right, groups, instability)
+    per_class = _per_class(confusion, names, worth)
+    f1 = np.array([c.f1 for c in per_class if c.images and c.f1 is not None])
     return Evaluation(
         images=count,
         accuracy=float(answers.right.mean()),
-        accuracy_interval=accuracy_interval(right, count),
+        accuracy_interval=_wilson(float(answers.right.mean()), worth * count),
         mean_per_class_accuracy=float(np.mean([c.recall for c in per_class if c.recall is not None])),
         top5_accuracy=float(answers.first_five.mean()) if classes > 5 else None,
         log_loss=float(-np.log(np.maximum(answers.of_label, np.finfo(np.float64).eps)).mean()),
@@ -191,16 +207,62 @@ def evaluate_answers(
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         per_class=per_class,
         mistakes=_mistakes(answers, names, paths),
+        macro_f1=float(f1.mean()),
+        macro_f1_interval=_macro_f1_interval(answers, classes, groups, float(f1.mean()), instability),
+        folds=folds,
     )
 
 
 def accuracy_interval(right: int, count: int) -> tuple[float, float]:
     """The 95 % interval, within 0..1, of a share of ``right`` out of ``count`` ≥ 1 images: Wilson's (1927)."""
-    share, extra = right / count, _Z**2 / count
+    return _wilson(right / count, count)
+
+
+def _wilson(share: float, count: float) -> tuple[float, float]:
+    extra = _Z**2 / count
     middle = share + extra / 2
     half = math.sqrt(extra * (share * (1 - share) + extra / 4))
     low, high = (middle - half) / (1 + extra), (middle + half) / (1 + extra)
-    return low if right else 0.0, high if right < count else 1.0
+    return low if share > 0 else 0.0, high if share < 1 else 1.0
+
+
+def _worth(right: np.ndarray, groups: np.ndarray | None, instability: float) -> float:
+    """What share, up to 1, of as many independent images these are worth for an interval.
+
+    Images of a group are right or wrong together: the variance of their share is that of groups drawn as wholes
+    (what a bootstrap of groups tends to), over that of single images (Kish's design effect, 1965). Heads that were
+    fitted on each other's images err together (Bengio and Grandvalet 2004): as two images enter each other's heads
+    alike, what hangs on the choice of images counts twice. ``benchmarks/crossing.py`` draws data sets and counts how
+    often the interval holds what is true.
+    """
+    units = np.arange(len(right)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(units)
+    share, effect = right.mean(), 1.0
+    if len(sizes) < len(right):
+        # Where all are right or all wrong nothing tells: then a group is worth one image.
+        effect = len(right) / len(sizes)
+        if 0 < share < 1 and len(sizes) > 1:
+            sums = np.bincount(units, right - share)
+            effect = float(sums @ sums) * len(sizes) / (len(sizes) - 1) / (len(right) * share * (1 - share))
+    return float(1.0 / (max(effect, 1.0) * (1.0 + instability)))
+
+
+def _macro_f1_interval(
+    answers: Answers, classes: int, groups: np.ndarray | None, middle: float, instability: float
+) -> tuple[float, float]:
+    """Percentile bootstrap over whole groups, as much wider as ``_worth`` tells for heads that err together."""
+    units = np.arange(len(answers)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count, rng, drawn = int(units.max()) + 1, np.random.default_rng(0), []
+    hit = answers.labels[answers.right]
+    for _ in range(_RESAMPLES // 4):
+        weights = np.bincount(rng.integers(0, count, count), minlength=count)[units]
+        images = np.bincount(answers.labels, weights, classes)
+        both = images + np.bincount(answers.predicted, weights, classes)
+        f1 = 2 * np.bincount(hit, weights[answers.right], classes) / np.maximum(both, 1)
+        drawn.append(f1[images > 0].mean())
+    wider = np.sqrt(1.0 + instability)
+    low, high = (middle + wider * (bound - middle) for bound in np.quantile(drawn, [0.025, 0.975]))
+    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def paired_interval(one: np.ndarray, other: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
@@ -219,12 +281,19 @@ def paired_interval(one: np.ndarray, other: np.ndarray, *, seed: int = 0) -> tup
     return float(low), float(high)
 
 
+def measured_words(images: int, folds: int) -> str:
+    """What an accuracy of a run was measured on, as a sentence."""
+    if folds > 1:
+        return f"each of the {images:,} photos was judged by a head that had not seen it"
+    return f"{images:,} photos were held out and judged by the classifier"
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share 0..1 as people read it, ``–`` when there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def _per_class(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
+def _per_class(confusion: np.ndarray, names: tuple[str, ...], worth: float) -> tuple[ClassFigures, ...]:
     figures = []
     for index, name in enumerate(names):
         hits = int(confusion[index, index])
@@ -236,6 +305,7 @@ def _per_class(confusion: np.ndarray, names: tuple[str, ...]) -> tuple[ClassFigu
                 precision=hits / predictions if predictions else None,
                 recall=hits / images if images else None,
                 f1=2 * hits / (images + predictions) if images + predictions else None,
+                recall_interval=_wilson(hits / images, worth * images) if images else None,
             )
         )
     return tuple(figures)

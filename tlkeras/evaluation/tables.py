@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tlkeras.evaluation.metrics import ClassFigures, Evaluation
+from tlkeras.evaluation.metrics import ClassFigures, Evaluation, measured_words
 from tlkeras.evaluation.metrics import percent as _percent
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ def _headline(evaluation: Evaluation) -> Table:
     table = Table(title="Evaluation", show_header=False)
     table.add_row("images", str(evaluation.images))
     table.add_row("accuracy", f"{_percent(evaluation.accuracy)}  (95 %: {_percent(low)} to {_percent(high)})")
+    if evaluation.folds > 1:
+        table.add_row("measured", measured_words(evaluation.images, evaluation.folds))
     table.add_row("mean per-class accuracy", _percent(evaluation.mean_per_class_accuracy))
+    low, high = evaluation.macro_f1_interval
+    table.add_row("macro F1", f"{_percent(evaluation.macro_f1)}  (95 %: {_percent(low)} to {_percent(high)})")
     if evaluation.top5_accuracy is not None:
         table.add_row("top-5 accuracy", _percent(evaluation.top5_accuracy))
     table.add_row("log loss", f"{evaluation.log_loss:.4f}")
@@ -86,11 +90,12 @@ def _classes(evaluation: Evaluation) -> Table:
         figures = sorted((c for c in figures if c.recall is not None), key=_worst_first)[:_WORST_CLASSES]
         title = f"Classes, worst {len(figures)} of {len(evaluation.class_names)}"
     table = Table("class", title=title)
-    for column in ("images", "precision", "recall", "F1"):
+    for column in ("images", "precision", "recall", "95 %", "F1"):
         table.add_column(column, justify="right")
     for c in figures:
         # Text, not str: a class may be called "[red]".
-        table.add_row(Text(c.name), str(c.images), _percent(c.precision), _percent(c.recall), _percent(c.f1))
+        between = "–" if c.recall_interval is None else " to ".join(f"{100 * bound:.0f}" for bound in c.recall_interval)
+        table.add_row(Text(c.name), str(c.images), _percent(c.precision), _percent(c.recall), between, _percent(c.f1))
     return table
 
 

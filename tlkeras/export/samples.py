@@ -77,7 +77,7 @@ def samples_for(
             origin = _take_from_run(run, chosen, left_out)
         else:
             _take(_evenly([path for path in seen if Path(path).is_file()]), AT_LEAST, chosen, left_out)
-            origin = f"{len(chosen)} validation photos"
+            origin = f"{len(chosen)} photos of the training"
         if not chosen:
             reporter.say("the photos that it learned from are not on this machine: checking on drawn pictures")
     missing = AT_LEAST - len(chosen)

@@ -19,8 +19,9 @@ from tlkeras.data.verdicts import Verdict
 from tlkeras.fine_tuning.augment import PRESETS, Batches, kept_side_px
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.fine_tuning.state import WeightsChoice
+from tlkeras.heads.folds import assign_folds, out_of_fold
 from tlkeras.heads.linear import PathSolver, rotate, unit_rows
-from tlkeras.heads.search import assign_folds, fit_linear, out_of_fold
+from tlkeras.heads.search import fit_linear
 from tlkeras.heads.train import Head
 from tlkeras.predictor import head_in_numpy
 from tlkeras.progress import Reporter

@@ -169,20 +169,31 @@ class PathSolver:
     """Solves one training set for one strength after another, each from where the last one ended.
 
     ``rows`` float32 [N, R] on principal axes whose mean squares are ``spread`` [R]; ``labels`` int [N].
-    After ``solve``, ``coefficients`` [R, K] and ``intercepts`` [K] are float64, and ``left_nats`` is what one more step
-    promised to gain. A class without rows is fine: its intercept only becomes small.
+    ``start``: ``theta`` of another solver to begin with. After ``solve``, ``theta`` [R + 1, K], ``coefficients`` [R, K]
+    and ``intercepts`` [K] are float64, and ``left_nats`` is what one more step promised to gain. A class
+    without rows is fine: its intercept only becomes small.
     """
 
-    def __init__(self, rows: np.ndarray, labels: np.ndarray, class_count: int, spread: np.ndarray) -> None:
+    def __init__(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        class_count: int,
+        spread: np.ndarray,
+        *,
+        start: np.ndarray | None = None,
+    ) -> None:
         self._rows = rows
         self._labels = labels
         self._spread = spread
         self._picked = np.arange(len(labels))
-        counts = np.bincount(labels, minlength=class_count) + 0.5
-        # The last row is the intercepts': optimal for infinitely strong regularisation.
-        self._theta = np.zeros((rows.shape[1] + 1, class_count))
-        self._theta[-1] = np.log(counts / counts.sum())
-        self._theta[-1] -= self._theta[-1].mean()
+        if start is None:
+            counts = np.bincount(labels, minlength=class_count) + 0.5
+            # The last row is the intercepts': optimal for infinitely strong regularisation.
+            start = np.zeros((rows.shape[1] + 1, class_count))
+            start[-1] = np.log(counts / counts.sum())
+            start[-1] -= start[-1].mean()
+        self.theta = start.copy()
         self.steps = 0
         self.left_nats = np.inf
 
@@ -194,23 +205,23 @@ class PathSolver:
     @property
     def coefficients(self) -> np.ndarray:
         """Float64 [R, K]."""
-        return self._theta[:-1]
+        return self.theta[:-1]
 
     @property
     def intercepts(self) -> np.ndarray:
         """Float64 [K]."""
-        return self._theta[-1]
+        return self.theta[-1]
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """Logits float32 [M, K] of rotated rows [M, R] at the strength solved last."""
-        return _product(rows, self._theta)
+        return _product(rows, self.theta)
 
     def solve(self, strength: float, *, tolerance_nats: float = TOLERANCE_NATS) -> PathSolver:
         """Minimise the objective for C = ``strength`` by preconditioned L-BFGS; returns itself.
 
         It stops when the mean objective is, by its quadratic model, within ``tolerance_nats`` of the minimum.
         """
-        count, classes = len(self._labels), self._theta.shape[1]
+        count, classes = len(self._labels), self.theta.shape[1]
         # The norm of the difference of two opposite columns is twice their own.
         decay = (2.0 if classes == 2 else 1.0) / (strength * count)
         logits = self.logits(self._rows)
@@ -228,7 +239,7 @@ class PathSolver:
             self.steps += 1
             change = _product(self._rows, direction)
             # decay · (<θ, d> t + <d, d> t² / 2) is the exact change of the penalty.
-            linear = decay * _dot(self._theta[:-1], direction[:-1])
+            linear = decay * _dot(self.theta[:-1], direction[:-1])
             square = decay * _dot(direction[:-1], direction[:-1])
             start = self._penalty(decay)
             length = 1.0
@@ -241,7 +252,7 @@ class PathSolver:
                 length *= shortened(slope * length, new - objective)
             else:
                 break  # single precision has nothing more to give
-            self._theta += length * direction
+            self.theta += length * direction
             logits, objective = trial, new
             previous, gradient = gradient, self._gradient(residual, decay)
             step, difference = length * direction, gradient - previous
@@ -263,10 +274,10 @@ class PathSolver:
         return loss, shifted
 
     def _penalty(self, decay: float) -> float:
-        return 0.5 * decay * _dot(self._theta[:-1], self._theta[:-1])
+        return 0.5 * decay * _dot(self.theta[:-1], self.theta[:-1])
 
     def _gradient(self, residual: np.ndarray, decay: float) -> np.ndarray:
-        gradient = np.empty_like(self._theta)
+        gradient = np.empty_like(self.theta)
         if residual.shape[1] == 2:
             gradient[:-1, 1] = np.ascontiguousarray(residual[:, 1]) @ self._rows
             gradient[:-1, 0] = -gradient[:-1, 1]
@@ -274,7 +285,7 @@ class PathSolver:
             gradient[:-1] = self._rows.T @ residual
         gradient[-1] = residual.sum(axis=0, dtype=np.float64)
         gradient /= len(residual)
-        gradient[:-1] += decay * self._theta[:-1]
+        gradient[:-1] += decay * self.theta[:-1]
         return gradient
 
     def _inverse_hessian(self, residual: np.ndarray, decay: float) -> np.ndarray:
@@ -282,7 +293,7 @@ class PathSolver:
         # |p - y| (1 - |p - y|) = p (1 - p), whether y is 0 or 1.
         distance = np.abs(residual)
         variance = np.maximum((distance * (1.0 - distance)).mean(axis=0, dtype=np.float64), 1e-4)
-        inverse = np.empty_like(self._theta)
+        inverse = np.empty_like(self.theta)
         inverse[:-1] = 1.0 / (self._spread[:, None] * variance + decay)
         inverse[-1] = 1.0 / variance
         return inverse

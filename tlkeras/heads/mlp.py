@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.config import HeadConfig, build_mlp, head_logits
+from tlkeras.heads.folds import assign_folds, out_of_fold
 from tlkeras.heads.linear import check_training_rows
 from tlkeras.heads.logits import log_loss_and_accuracy
 
@@ -16,17 +18,24 @@ if TYPE_CHECKING:
     import keras
 
 _DEFAULT = HeadConfig("mlp")
+EPOCHS = 100
+# Of the images that a fold trains on, one in so many decides when to stop: the fold itself only judges.
+_STOPPING_FOLDS = 8
+
+
+class NotTriedError(Exception):
+    """Why there is nothing by an MLP."""
 
 
 def fit_mlp(
     train_X: np.ndarray,
     train_y: np.ndarray,
-    val_X: np.ndarray,
-    val_y: np.ndarray,
+    val_X: np.ndarray | None,
+    val_y: np.ndarray | None,
     class_count: int,
     *,
     config: HeadConfig = _DEFAULT,
-    epochs: int = 100,
+    epochs: int = EPOCHS,
     patience: int = 10,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-2,
@@ -35,6 +44,8 @@ def fit_mlp(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[keras.Model, list[dict[str, float]]]:
     """Train an MLP with AdamW until the validation log loss has not improved for ``patience`` epochs.
+
+    Without validation (None) it trains for all ``epochs`` and keeps the last, and there are no rows.
 
     Features float [N, D], labels int [N]. Returns the network, features [N, D] → logits [N, K], with the weights of
     its best epoch, and a row per epoch: ``epoch`` (from 1), ``loss`` (training, with dropout), ``log_loss`` (nats) and
@@ -54,12 +65,13 @@ def fit_mlp(
         if not lowest <= rate < np.inf:
             raise ConfigError(f"{name} must be a finite number from {lowest:g}", received=rate)
     train_X, train_y = check_training_rows(train_X, train_y, class_count)
-    val_X, val_y = check_training_rows(val_X, val_y, class_count)
-    if train_X.shape[1] != val_X.shape[1]:
-        raise DataError(
-            "train and validation need the same number of features",
-            received=f"{train_X.shape[1]} and {val_X.shape[1]}",
-        )
+    if val_X is not None and val_y is not None:
+        val_X, val_y = check_training_rows(val_X, val_y, class_count)
+        if train_X.shape[1] != val_X.shape[1]:
+            raise DataError(
+                "train and validation need the same number of features",
+                received=f"{train_X.shape[1]} and {val_X.shape[1]}",
+            )
     keras.utils.set_random_seed(seed)
     mean, variance = train_X.mean(axis=0, dtype=np.float64), train_X.var(axis=0, dtype=np.float64)
     # A constant column would otherwise be magnified a thousandfold as soon as it varies.
@@ -70,7 +82,7 @@ def fit_mlp(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     history: list[dict[str, float]] = []
-    watch = _watch(model, val_X, val_y, patience, history)
+    watch = None if val_X is None or val_y is None else _watch(model, val_X, val_y, patience, history)
     # Batch normalisation cannot train on a last batch of one image: its variance is zero.
     kept = len(train_y) - (
         1 if config.batch_norm and len(train_y) > batch_size and len(train_y) % batch_size == 1 else 0
@@ -82,10 +94,51 @@ def fit_mlp(
         epochs=epochs,
         shuffle=True,
         verbose=0,
-        callbacks=[watch, *_tell(progress, epochs)],
+        callbacks=[*([] if watch is None else [watch]), *_tell(progress, epochs)],
     )
-    model.set_weights(watch.best_weights)
+    if watch is not None:
+        model.set_weights(watch.best_weights)
     return model, history
+
+
+def mlp_out_of_fold(
+    config: HeadConfig,
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    class_count: int,
+    groups: np.ndarray | None,
+    *,
+    seed: int,
+    until: float = np.inf,
+    progress: Callable[[int, int], None] = lambda done, most: None,
+) -> tuple[np.ndarray, int]:
+    """Logits float32 [N, K] of an MLP for every held-out image, by trainings that have not seen its fold.
+
+    Features float [N, D], labels, ``folds`` and ``groups`` int [N]. ``until``: no training begins after that time. Also
+    the middle one of the epochs at which they were best, for a training on all images.
+
+    Raises:
+        NotTriedError: why there are none.
+    """
+    if int(folds.max(initial=-1)) < 0:
+        raise NotTriedError("not tried: no image can be held out")
+    best: list[int] = []
+
+    def answer(kept: np.ndarray, out: np.ndarray) -> np.ndarray:
+        if time.perf_counter() > until:
+            raise NotTriedError("stopped: no time left")
+        inner = assign_folds(labels[kept], seed, folds=_STOPPING_FOLDS, groups=None if groups is None else groups[kept])
+        learn, stop = kept[inner != 0], kept[inner == 0]
+        if not len(stop):
+            raise NotTriedError("not tried: too few images to tell when to stop")
+        rows = (features[learn], labels[learn], features[stop], labels[stop])
+        model, history = fit_mlp(*rows, class_count, config=config, epochs=EPOCHS, seed=seed)
+        best.append(1 + int(np.argmin([row["log_loss"] for row in history])) if history else EPOCHS)
+        progress(len(best), int(folds.max()) + 1)
+        return head_logits(model, features[out])
+
+    return out_of_fold(folds, class_count, answer), sorted(best)[len(best) // 2]
 
 
 def _watch(

@@ -235,6 +235,7 @@ def calibration(facts: RunFacts) -> Section | None:
             "before": record["before"]["ece"],
             "after": record["after"]["ece"],
             "few": record["images"] < 200,
+            "crossed": (facts.metrics or {}).get("folds", 1) > 1,
             "held_out": facts.run.get("calibration", {}).get("images"),
         },
     )

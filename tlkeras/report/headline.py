@@ -9,7 +9,7 @@ from tlkeras.data.dataset import plural
 from tlkeras.evaluation.metrics import percent
 from tlkeras.report.pictures import MAX_CLASSES
 from tlkeras.report.section import Section, Thumbnails, file_name, words
-from tlkeras.run_facts import Prediction, RunFacts
+from tlkeras.run_facts import CROSSED, Prediction, RunFacts
 
 # What the papers and Keras call the families; other names stand as they are.
 _HEADS = {"linear": "a linear head", "mlp": "an MLP head"}
@@ -39,7 +39,8 @@ def verdict(facts: RunFacts) -> str:
     subject = f"{plural(len(facts.class_names), 'class', 'classes')}" if len(facts.class_names) > 4 else _listed(facts)
     return (
         f"This classifier tells {subject} apart and gets {percent(metrics['accuracy'])} of {metrics['images']:,} "
-        f"{facts.measured_on} right (95 % interval: {percent(low)} to {percent(high)})."
+        f"{facts.measured_on}{',' * (facts.measured_on == CROSSED)} right "
+        f"(95 % interval: {percent(low)} to {percent(high)})."
     )
 
 

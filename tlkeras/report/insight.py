@@ -24,7 +24,7 @@ from tlkeras.json_csv import read_json
 from tlkeras.report.curves import Series, line_chart
 from tlkeras.report.pictures import MAX_CLASSES
 from tlkeras.report.section import Section, Thumbnails, file_name, of_pixels, words
-from tlkeras.run_facts import RunFacts
+from tlkeras.run_facts import CROSSED, RunFacts
 
 IDEAL, ATTACK, ROBUSTNESS, HEAT = "ideal.json", "attack.json", "robustness.json", "heat_maps.json"
 _ADVERSARIAL_PX = 224
@@ -194,6 +194,7 @@ def robustness(facts: RunFacts) -> Section | None:
         "charts": charts,
         "images": values["images"],
         "clean": values["clean"],
+        "taught": facts.measured_on == CROSSED,
         "flags": [flag.get("words", flag.get("flag", "")) for flag in values["flags"]],
     }
     return Section("robustness", "How much it withstands", "Robustness", data)

@@ -13,6 +13,8 @@ from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
 from tlkeras.options import DATA, NETWORK, option
 
 DEFAULT_BACKBONE = "mobilenet_v2"
+# The share that measures where a part must be held out and none was named.
+HELD_OUT = 0.15
 # The drawn demo needs no download, so neither may the network that it is tried with.
 DEMO_BACKBONE = "tlkeras_tiny"
 
@@ -26,7 +28,9 @@ class TrainConfig:
     ``auto``, in whose place the backbone's own is kept.
     mirror: average the features of every image with those of its mirror image (twice the work).
     head: which head is trained on the features, or how long to search for the best one.
-    validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5.
+    validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5. Without a
+    test_fraction no photo is held out where every one can be judged by a head that had not seen it (``crossed`` in
+    ``tlkeras.training.fit``), else ``HELD_OUT``.
     seed: same seed, same result. engine, precision: see ``tlkeras.engines``.
     memory_gb: with more features than fit in it (GB of 10⁹ bytes), the head is trained in batches.
     strict: stop when the audit rejects a file, instead of going on without it.
@@ -49,7 +53,11 @@ class TrainConfig:
     mirror: bool = option(False, "Average the features of each photo with those of its mirror image.", panel=NETWORK)
     head: HeadConfig | HeadSearch = field(default_factory=HeadConfig)
     validation_fraction: float = option(0.15, "Share split off for choosing the head.", panel=DATA)
-    test_fraction: float = option(0.15, "Share split off for measuring.", panel=DATA)
+    test_fraction: float | None = option(
+        None,
+        "Share split off for measuring; by default none: heads in folds judge all photos (0.15 with --fine-tune).",
+        panel=DATA,
+    )
     seed: int = option(0, "Same seed, same result.")
     engine: str = option(
         "auto", "Who runs the frozen network: auto, openvino, onnxruntime or tensorflow.", panel=NETWORK
@@ -76,8 +84,9 @@ class TrainConfig:
                 f"{row.name} takes images of {row.min_size_px} px and more", received=f"{self.size_px} px"
             )
         for name in ("validation_fraction", "test_fraction"):
-            if not 0 < getattr(self, name) <= 0.5:
-                raise ConfigError(f"{name} must lie above 0 and not above 0.5", received=getattr(self, name))
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 0.5:
+                raise ConfigError(f"{name} must lie above 0 and not above 0.5", received=share)
         if not self.memory_gb > 0:
             raise ConfigError("--memory-gb is a positive number", received=self.memory_gb)
         if not 0 <= self.seed < 2**32:
@@ -87,6 +96,11 @@ class TrainConfig:
     def side_px(self) -> int:
         """The input size that is used, in pixels."""
         return self.size_px or backbones.get(self.backbone).size_px
+
+    @property
+    def test_share(self) -> float:
+        """The share that measures where a part is held out, 0..0.5."""
+        return HELD_OUT if self.test_fraction is None else self.test_fraction
 
     @property
     def views(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from tlkeras.data.audit import Audit, require_clean
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
+from tlkeras.errors import ConfigError
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
@@ -24,7 +25,7 @@ from tlkeras.heads.train import Head
 from tlkeras.progress import LOADING, Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.head import fit_head
+from tlkeras.training.head import can_cross, fit_head
 from tlkeras.training.source import Data, StoredImages, audited, features_of, in_effect, source_for
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ def fit(
 
     ``data``: labelled files, or stored features, which bring some options with them (``in_effect``). Images of the
     test split are kept out of everything. With ``hold_out_test=False`` no test split is made where the data has none.
+
+    Where none is there nor made, all images teach a frozen classifier, and each is judged by a head that had seen
+    neither it nor its copies (``head.crossing``). A part is held out where a ``test_fraction`` asks for it, for
+    fine-tuning, and where the features do not fit in memory.
+
     ``state_folder``, ``how_to_resume``: see ``tlkeras.fine_tuning.course.fine_tune``.
 
     Raises: DataError, ConfigError, WeightsError, StorageError: what is wrong, in one line; InterruptedRunError.
@@ -94,25 +100,26 @@ def fit(
     if config.strict:
         require_clean(checked)
     verdicts = tuple(checked.kept_verdicts)
-    images = split(
-        checked.kept,
-        checked.groups,
-        validation_fraction=config.validation_fraction,
-        test_fraction=config.test_fraction,
-        seed=config.seed,
-        hold_out_test=hold_out_test,
-        keys=[verdict.sha256 for verdict in verdicts],
-    )
     reporter.say(checked.summary())
     clock.stop("audit")
 
     with reporter.step(LOADING):
         source = prepared.result()
     clock.stop("network")
+    crossed = _crosses(config, checked.kept, source.spaces[0].feature_size, hold_out_test)
+    images = split(
+        checked.kept,
+        checked.groups,
+        validation_fraction=None if crossed else config.validation_fraction,
+        test_fraction=config.test_share if hold_out_test and not crossed else None,
+        seed=config.seed,
+        keys=[verdict.sha256 for verdict in verdicts],
+    )
     features = features_of(data, checked, source, reporter)
     clock.stop("features")
 
-    head = fit_head(config, images, checked.groups, features, reporter)
+    keys = [verdict.sha256 for verdict in verdicts] if crossed else None
+    head = fit_head(config, images, checked.groups, features, reporter, crossed_by=keys)
     temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
     if warning := temperature_warning(temperature):
         reporter.say(warning)
@@ -137,6 +144,22 @@ def fit(
     tuned = _fine_tuned(config, fitted, reporter, state_folder, how_to_resume)
     clock.stop("fine-tune")
     return tuned
+
+
+def _crosses(config: TrainConfig, images: LabelledImages, feature_size: int, hold_out_test: bool) -> bool:
+    """Whether all images teach and all are judged, see ``fit``."""
+    asked = hold_out_test and config.test_fraction is not None
+    if config.fine_tune is not None or asked or (images.splits == "test").any():
+        return False
+    if not can_cross(config, len(images), feature_size, len(images.class_names)):
+        return False
+    if config.validation_fraction != TrainConfig.validation_fraction:
+        raise ConfigError(
+            "no validation photos are split off where every photo is judged by heads that had not seen it",
+            received=f"--validation-fraction {config.validation_fraction:g}",
+            next_step="Leave it out, or give --test-fraction too.",
+        )
+    return True
 
 
 def _fine_tuned(

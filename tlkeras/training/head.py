@@ -7,16 +7,19 @@ and the head is fitted over all rows batch by batch (``tlkeras.heads.streaming``
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.duplicates import first_seen
 from tlkeras.errors import ConfigError
 from tlkeras.features.source import BATCH_ROWS, Batches, Features
 from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.folds import VALIDATION_IMAGES
 from tlkeras.heads.linear import NOT_CONVERGED, LinearHead, unit_rows
-from tlkeras.heads.search import VALIDATION_IMAGES, search_linear
+from tlkeras.heads.search import search_linear
 from tlkeras.heads.streaming import memory_bytes, search_streaming
 from tlkeras.heads.train import Head, train_head
 from tlkeras.progress import Reporter
@@ -33,17 +36,26 @@ _BATCH_LOGITS = 1_000_000
 
 
 def fit_head(
-    config: TrainConfig, images: LabelledImages, groups: np.ndarray, features: Features, reporter: Reporter
+    config: TrainConfig,
+    images: LabelledImages,
+    groups: np.ndarray,
+    features: Features,
+    reporter: Reporter,
+    *,
+    crossed_by: Sequence[str] | None = None,
 ) -> Head:
     """Train the head of ``config`` on the train and validation rows of features that are aligned with ``images``.
+
+    ``crossed_by``: there is no test, and every image is judged by a head that had not seen it, in folds that are dealt
+    in the order of these keys, one for each image: neither the order of files nor where they lie matters.
 
     Raises: ConfigError when that takes more memory than ``config.memory_gb``.
     """
     train, validation = (np.flatnonzero(images.splits == name) for name in ("train", "validation"))
     class_count, count = len(images.class_names), len(train) + len(validation)
-    budget = config.memory_gb * 1e9 - BYTES_AN_IMAGE * len(images)
+    budget = _budget(config, len(images))
     needed = bytes_in_memory(count, features.size, class_count, folds=len(validation) < VALIDATION_IMAGES)
-    if needed > budget:
+    if needed > budget and crossed_by is None:
         if config.head.kind != "linear" or config.fine_tune is not None:
             what = f"a head of kind {config.head.kind}" if config.fine_tune is None else "fine-tuning"
             least = math.ceil((needed + BYTES_AN_IMAGE * len(images)) / 1e8) / 10
@@ -53,15 +65,35 @@ def fit_head(
                 next_step=f"Give --memory-gb {least:g}, or train a linear head without --fine-tune.",
             )
         return _InBatches(config, images, train, validation, groups, features, budget).fitted(reporter)
-    return train_head(
+    if crossed_by is not None:
+        train, validation = np.argsort(crossed_by, kind="stable"), validation[:0]
+    head = train_head(
         config.head,
         (features.matrix[train], images.labels[train]),
         (features.matrix[validation], images.labels[validation]),
         class_count,
         seed=config.seed,
-        groups=groups[np.concatenate([train, validation])],
+        groups=first_seen(groups[np.concatenate([train, validation])]),
+        crossed=crossed_by is not None,
         reporter=reporter,
     )
+    if crossed_by is None or head.held_out_rows is None:
+        return head
+    return replace(head, held_out_rows=train[head.held_out_rows])
+
+
+def can_cross(config: TrainConfig, images: int, features: int, classes: int) -> bool:
+    """Whether every image can be judged by a head that had not seen it: features must be in memory for that.
+
+    Read in batches, a head takes tens of passes over the files, and one for each fold would take as many times five;
+    with so many images a part that is held out measures well enough.
+    """
+    return bytes_in_memory(images, features, classes, folds=True) <= _budget(config, images)
+
+
+def _budget(config: TrainConfig, images: int) -> float:
+    """Bytes for the features and all that is made of them."""
+    return config.memory_gb * 1e9 - BYTES_AN_IMAGE * images
 
 
 def bytes_in_memory(count: int, features: int, classes: int, *, folds: bool) -> int:

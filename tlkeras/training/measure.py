@@ -12,15 +12,25 @@ from tlkeras.data.audit import Audit
 from tlkeras.data.dataset import LabelledImages, found_json, plural, printable
 from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError
+from tlkeras.evaluation.label_errors import label_doubts
 from tlkeras.evaluation.metrics import Answers, Evaluation, evaluate_answers
 from tlkeras.features.source import Features
+from tlkeras.heads.linear import unit_rows
+from tlkeras.heads.logits import fit_temperature, softmax
+from tlkeras.heads.search import search_linear
+from tlkeras.heads.train import Head
 from tlkeras.progress import Reporter, Silent
 from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
+from tlkeras.training.fit import Fitted
 from tlkeras.training.head import rows_a_batch
 from tlkeras.training.source import Data, StoredImages, audited, features_of, images_of, source_of, with_class_names
 
 _NAMED = 5
+# Of out-of-fold heads where the run's own head has no L2 strength; what photos usually want.
+_STRENGTH = 0.1
+# Places int64 [n] among the images that are measured, their probabilities [n, K], and the temperature these have.
+_Part = tuple[np.ndarray, np.ndarray, float]
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def without_seen(
         raise DataError(
             "all of these images took part in training",
             received=plural(len(images), "image"),
-            next_step="Give others, or measure on them with --include-seen.",
+            next_step="Give others, or --include-seen; the run's metrics.json has what heads without them said.",
         )
     return left, seen
 
@@ -103,11 +113,13 @@ class Measurement:
     """An evaluation, and what it was computed from; ``answers`` is aligned with ``images``.
 
     probabilities: gives them again, batch by batch: places int64 ``[n]`` in ``images``, and float32 ``[n, K]``.
+    rows: int64 ``[N]``, which of the images that were given those of ``images`` are.
     """
 
     evaluation: Evaluation
     images: LabelledImages
     answers: Answers
+    rows: np.ndarray
     probabilities: Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]
     audit: Audit | None = None
     features: Features | None = None
@@ -127,35 +139,70 @@ class Measurement:
 
 
 def measure_features(
-    classifier: TrainedClassifier, images: LabelledImages, features: Features, rows: np.ndarray | None = None
+    classifier: TrainedClassifier,
+    images: LabelledImages,
+    features: Features,
+    rows: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Measurement:
     """Measure on features that are at hand; labels index the classifier's classes.
 
-    ``rows``: int64 ``[N]``, which of the features those of ``images`` are; all by default. No more than a batch's
-    probabilities are in memory.
+    ``rows``: int64 ``[M]``, which of the images and features are measured on; all by default. ``groups``: int
+    ``[N]``, see ``evaluate_answers``. No more than a batch's probabilities are in memory.
 
     Raises: DataError when there is no image.
     """
     rows = np.arange(len(images)) if rows is None else rows
-    if not len(rows):
-        raise DataError("an evaluation needs at least one image", received="none")
     place = np.zeros(features.count, np.int64)
     place[rows] = np.arange(len(rows))
+    predictor, temperature = classifier.predictor(), classifier.config.temperature
 
-    predictor = classifier.predictor()
-
-    def probabilities() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def parts() -> Iterator[_Part]:
         for part, vectors in features.batches(rows, rows_a_batch(len(classifier.class_names))):
-            yield place[part], predictor.of_features(vectors)
+            yield place[part], predictor.of_features(vectors), temperature
 
+    return _measured(images, rows, parts, groups)
+
+
+def measure_out_of_fold(head: Head, images: LabelledImages, groups: np.ndarray) -> Measurement:
+    """Measure on the images that ``head`` was trained on, each by a head that had not seen it nor its group.
+
+    ``images``: those of train and validation, as it was trained on them; ``groups``: int64 ``[N]``.
+
+    Raises: DataError where no image could be held out, as with one of each class.
+    """
+    crossing, rows = head.crossing, head.held_out_rows
+    assert crossing is not None
+    assert rows is not None
+
+    def parts() -> Iterator[_Part]:
+        for fold, temperature in enumerate(crossing.temperatures.tolist()):
+            places = np.flatnonzero(crossing.folds == fold)
+            yield places, softmax(head.held_out_logits[places], temperature), temperature
+
+    return _measured(images, rows, parts, groups, folds=len(crossing.temperatures), instability=crossing.instability)
+
+
+def _measured(
+    images: LabelledImages,
+    rows: np.ndarray,
+    parts: Callable[[], Iterator[_Part]],
+    groups: np.ndarray | None,
+    **crossed: Any,
+) -> Measurement:
+    """The one way of measuring: the answers come in parts, each from a head that judges it; a hold-out has one head."""
+    if not len(rows):
+        raise DataError("an evaluation needs at least one image", received="none")
+    images = images.subset(rows)
     at: list[np.ndarray] = []
-    parts: list[Answers] = []
-    for places, found in probabilities():
+    found: list[Answers] = []
+    for places, probabilities, temperature in parts():
         at.append(places)
-        parts.append(Answers.of(found, images.labels[places], classifier.config.temperature))
-    answers = Answers.joined(parts).in_order(np.concatenate(at))
-    evaluation = evaluate_answers(answers, classifier.class_names, paths=images.paths)
-    return Measurement(evaluation, images, answers, probabilities)
+        found.append(Answers.of(probabilities, images.labels[places], temperature))
+    answers = Answers.joined(found).in_order(np.concatenate(at))
+    groups = None if groups is None else groups[rows]
+    evaluation = evaluate_answers(answers, images.class_names, paths=images.paths, groups=groups, **crossed)
+    return Measurement(evaluation, images, answers, rows, lambda: (part[:2] for part in parts()))
 
 
 def measure(
@@ -192,7 +239,7 @@ def measure(
         mask[mask] = [not split for split in split_of]
         data, measured = data.subset(mask), checked.subset(mask)
     features = features_of(data, measured, source_of(classifier, engine=engine), reporter)
-    found = measure_features(classifier, measured.kept, features)
+    found = measure_features(classifier, measured.kept, features, groups=measured.groups)
     return replace(found, audit=checked, features=features, seen=seen)
 
 
@@ -200,10 +247,67 @@ def measure_kept(
     classifier: TrainedClassifier,
     images: LabelledImages,
     verdicts: Sequence[Verdict],
+    groups: np.ndarray,
     *,
     engine: str = "auto",
     reporter: Reporter | None = None,
 ) -> Measurement:
-    """Measure on images that an audit has kept, whose ``verdicts`` are aligned with them."""
+    """Measure on images that an audit has kept, whose ``verdicts`` and ``groups`` are aligned with them."""
     features = source_of(classifier, engine=engine).of(verdicts, reporter or Silent())
-    return replace(measure_features(classifier, images, features), features=features)
+    return replace(measure_features(classifier, images, features, groups=groups), features=features)
+
+
+def label_issue_rows(fitted: Fitted, measurement: Measurement, *, seed: int) -> Iterator[tuple[Any, ...]]:
+    """A row for each image whose label is in doubt, the most doubtful first.
+
+    Every image is judged by a model that was not trained on it: those that were measured as they were measured, those
+    of train and validation beside a test by linear heads in folds. Where features are read in batches there are no
+    folds, and those of train are not judged.
+    """
+    images, names = fitted.images, fitted.images.class_names
+    out_of_fold = _out_of_fold(fitted, seed)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for rows, probabilities in out_of_fold():
+            yield rows, probabilities, images.labels[rows]
+        for places, probabilities in measurement.probabilities():
+            rows = measurement.rows[places]
+            yield rows, probabilities, images.labels[rows]
+
+    for doubt in label_doubts(batches):
+        shares = f"{doubt.label_probability:.6f}", f"{doubt.suggested_probability:.6f}"
+        where = images.paths[doubt.index], names[doubt.label], images.splits[doubt.index]
+        yield *where, names[doubt.suggested], *shares
+
+
+def _out_of_fold(fitted: Fitted, seed: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """Indices int64 ``[n]`` of train and validation, and probabilities ``[n, K]`` by heads not trained on them."""
+    images, head, features = fitted.images, fitted.head, fitted.features
+    if head.crossing is not None:
+        return lambda: iter(())
+    if (unseen := head.unseen) is not None:
+        validation = np.flatnonzero(images.splits == "validation")
+        temperature = fitted.frozen.config.temperature
+        most = rows_a_batch(len(images.class_names))
+        return lambda: (
+            (rows, softmax(unseen.logits(unit_rows(vectors)), temperature))
+            for rows, vectors in features.batches(validation, most)
+        )
+    pooled = np.concatenate([np.flatnonzero(images.splits == name) for name in ("train", "validation")])
+    # Where the strength was chosen in folds, nearly all images have such logits already.
+    if head.held_out_rows is not None and 2 * len(head.held_out_rows) > len(pooled):
+        rows, logits = pooled[head.held_out_rows], head.held_out_logits
+    else:
+        result = search_linear(
+            unit_rows(features.matrix[pooled]),
+            images.labels[pooled],
+            None,
+            None,
+            len(images.class_names),
+            seed=seed,
+            groups=fitted.audit.groups[pooled],
+            strengths=(head.description.get("strength", _STRENGTH),),
+        )
+        rows, logits = pooled[result.held_out_indices], result.held_out_logits
+    probabilities = softmax(logits, fit_temperature(logits, images.labels[rows]))
+    return lambda: iter([(rows, probabilities)])

@@ -10,7 +10,7 @@ beside it, ``….unfinished``. ``report.html`` is made from these files by the c
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,8 @@ import numpy as np
 
 from tlkeras.data.dataset import SPLITS, LabelledImages
 from tlkeras.errors import ConfigError, DataError, InterruptedRunError, WeightsError
-from tlkeras.evaluation.label_errors import label_doubts
+from tlkeras.evaluation.metrics import measured_words
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.heads.linear import unit_rows
-from tlkeras.heads.logits import fit_temperature, softmax
-from tlkeras.heads.search import search_linear
 from tlkeras.json_csv import csv_bytes
 from tlkeras.locks import reserved
 from tlkeras.progress import Reporter, Silent
@@ -32,8 +29,7 @@ from tlkeras.storage import new_folder, staged_folder, unfinished, write_bytes, 
 from tlkeras.trained import versions
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.fit import Clock, Fitted, fit, starting_point
-from tlkeras.training.head import rows_a_batch
-from tlkeras.training.measure import Measurement, measure_features, measure_kept
+from tlkeras.training.measure import Measurement, label_issue_rows, measure_features, measure_kept, measure_out_of_fold
 from tlkeras.training.source import Data, StoredImages, images_of, in_effect, open_data, with_class_names
 from tlkeras.training.unfinished import RunRequest, alone, forget, named
 
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from tlkeras.fine_tuning.rate_finder import FoundRate
 
 RUNS_FOLDER = "runs"
-# Of out-of-fold heads where the run's own head has no L2 strength; what photos usually want.
-_STRENGTH = 0.1
 _ISSUE_COLUMNS = ("path", "label", "split", "suggested", "label_probability", "suggested_probability")
 
 
@@ -202,13 +196,20 @@ def _train(asked: RunRequest, data: Data, folder: Path, reporter: Reporter, how_
         reporter.say(line)
     state_folder = None if config.fine_tune is None else unfinished(folder)
     fitted = fit(config, data, reporter, state_folder=state_folder, how_to_resume=how_to_resume)
-    rows = np.flatnonzero(fitted.images.splits == "test")
-    test = fitted.images.subset(rows)
-    frozen = measurement = measure_features(fitted.frozen, test, fitted.features, rows)
+    images, groups = fitted.images, fitted.audit.groups
+    rows = np.flatnonzero(images.splits == "test")
+    if fitted.head.crossing is not None:
+        measurement = measure_out_of_fold(fitted.head, images, groups)
+    else:
+        measurement = measure_features(fitted.frozen, images, fitted.features, rows, groups)
+    frozen = measurement
     if fitted.classifier is not fitted.frozen:
         verdicts = [fitted.verdicts[row] for row in rows]
         # Its graph is made here, so that later answers do without TensorFlow.
-        measurement = measure_kept(fitted.classifier, test, verdicts, engine=config.engine, reporter=reporter)
+        measurement = measure_kept(
+            fitted.classifier, images.subset(rows), verdicts, groups[rows], engine=config.engine, reporter=reporter
+        )
+        measurement = replace(measurement, rows=rows)
     clock.stop("all")
     run = Run(folder, fitted, measurement, clock.seconds["all"], frozen)
     _write(run, asked, data)
@@ -253,6 +254,7 @@ def _write(run: Run, asked: RunRequest, data: Data) -> None:
             "difference_from_keras": extraction.difference,
         },
         "head": fitted.head.description,
+        "measured": measured_words(measurement.evaluation.images, measurement.evaluation.folds),
         "calibration": asdict(fitted.calibration),
         "seconds": {**fitted.seconds, "all": run.seconds},
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **versions()},
@@ -292,57 +294,3 @@ def _prediction_rows(measurement: Measurement) -> Iterator[tuple[Any, ...]]:
         images.paths, images.labels, answers.predicted, answers.probability, strict=True
     ):
         yield path, names[label], names[top], f"{share:.6f}"
-
-
-def label_issue_rows(fitted: Fitted, measurement: Measurement, *, seed: int) -> Iterator[tuple[Any, ...]]:
-    """A row for each image whose label is in doubt, the most doubtful first.
-
-    Every image is judged by a model that was not trained on it: those of train and validation by linear heads in
-    folds, those of the test by the classifier itself. Where features are read in batches there are no folds, and those
-    of train are not judged.
-    """
-    images, names = fitted.images, fitted.images.class_names
-    test = np.flatnonzero(images.splits == "test")
-    out_of_fold = _out_of_fold(fitted, seed)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for rows, probabilities in out_of_fold():
-            yield rows, probabilities, images.labels[rows]
-        for places, probabilities in measurement.probabilities():
-            yield test[places], probabilities, images.labels[test[places]]
-
-    for doubt in label_doubts(batches):
-        shares = f"{doubt.label_probability:.6f}", f"{doubt.suggested_probability:.6f}"
-        where = images.paths[doubt.index], names[doubt.label], images.splits[doubt.index]
-        yield *where, names[doubt.suggested], *shares
-
-
-def _out_of_fold(fitted: Fitted, seed: int) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
-    """Indices int64 ``[n]`` of train and validation, and probabilities ``[n, K]`` by heads not trained on them."""
-    images, head, features = fitted.images, fitted.head, fitted.features
-    if (unseen := head.unseen) is not None:
-        validation = np.flatnonzero(images.splits == "validation")
-        temperature = fitted.frozen.config.temperature
-        most = rows_a_batch(len(images.class_names))
-        return lambda: (
-            (rows, softmax(unseen.logits(unit_rows(vectors)), temperature))
-            for rows, vectors in features.batches(validation, most)
-        )
-    pooled = np.concatenate([np.flatnonzero(images.splits == name) for name in ("train", "validation")])
-    # Where the strength was chosen in folds, nearly all images have such logits already.
-    if head.held_out_rows is not None and 2 * len(head.held_out_rows) > len(pooled):
-        rows, logits = pooled[head.held_out_rows], head.held_out_logits
-    else:
-        result = search_linear(
-            unit_rows(features.matrix[pooled]),
-            images.labels[pooled],
-            None,
-            None,
-            len(images.class_names),
-            seed=seed,
-            groups=fitted.audit.groups[pooled],
-            strengths=(head.description.get("strength", _STRENGTH),),
-        )
-        rows, logits = pooled[result.held_out_indices], result.held_out_logits
-    probabilities = softmax(logits, fit_temperature(logits, images.labels[rows]))
-    return lambda: iter([(rows, probabilities)])
