@@ -151,7 +151,7 @@ def _checked(shots: Sequence[int], draws: int) -> tuple[int, ...]:
 def _ordered(photos: Photos, pool: np.ndarray, *, seed: list[int]) -> list[np.ndarray]:
     """For each class its photos of the pool in random order, the first of each group of near copies only."""
     order = np.random.default_rng(seed).permutation(pool)
-    _, first = np.unique(photos.groups[order], return_index=True)
+    _, first = np.unique(photos.copies[order], return_index=True)
     order = order[np.sort(first)]
     return [order[photos.labels[order] == label] for label in range(photos.class_count)]
 

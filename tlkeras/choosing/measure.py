@@ -44,11 +44,12 @@ _MIN_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Photos:
-    """Labelled images with their verdicts and groups (int64 ``[N]``, equal for near copies), aligned."""
+    """Labelled images with their verdicts, groups and copies (int64 ``[N]``, see ``Audit``), aligned."""
 
     images: LabelledImages
     verdicts: tuple[Verdict, ...]
     groups: np.ndarray
+    copies: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
@@ -66,7 +67,8 @@ class Photos:
     def subset(self, chosen: np.ndarray) -> Photos:
         """The photos at indices, or where a mask is true."""
         indices = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        return Photos(self.images.subset(indices), tuple(self.verdicts[int(i)] for i in indices), self.groups[indices])
+        verdicts = tuple(self.verdicts[int(i)] for i in indices)
+        return Photos(self.images.subset(indices), verdicts, self.groups[indices], self.copies[indices])
 
     def in_splits(self, *names: str) -> Photos:
         """The photos of some splits."""
@@ -92,7 +94,7 @@ def audited(dataset: LabelledImages, config: TrainConfig, reporter: Reporter) ->
         seed=config.seed,
         keys=[verdict.sha256 for verdict in verdicts],
     )
-    return Photos(images, verdicts, checked.groups)
+    return Photos(images, verdicts, checked.groups, checked.copies)
 
 
 def stratified(labels: np.ndarray, count: int, *, seed: int, least: int = 5) -> np.ndarray:

@@ -9,7 +9,7 @@ import typer
 
 from tlkeras.attacks import RobustnessConfig
 from tlkeras.cli.command import (
-    LAYOUT,
+    GROUPED,
     LOOKING,
     CommandLine,
     DataDirOption,
@@ -230,7 +230,7 @@ def _first(ranked: dict[str, Any]) -> str:
     return f"{ranked['label']} {ranked['probability']:.3f}"
 
 
-@command(LOOKING, Fields(RobustnessConfig), Fields(TrainConfig, only=LAYOUT))
+@command(LOOKING, Fields(RobustnessConfig), Fields(TrainConfig, only=GROUPED))
 def robustness(
     line: CommandLine,
     network: NetworkArgument,

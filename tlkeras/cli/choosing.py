@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tlkeras.cli.command import CHOOSING, KEEPING, LAYOUT, CommandLine, DataDirOption, Fields, command, listed
+from tlkeras.cli.command import CHOOSING, GROUPED, KEEPING, CommandLine, DataDirOption, Fields, command, listed
 from tlkeras.cli.console import table, write_results
 from tlkeras.cli.training import train_options
 from tlkeras.errors import printable
@@ -22,7 +22,7 @@ _DATA = typer.Argument(help="Folder of photos, CSV list, TFDS name (cats_vs_dogs
 _COMPARED = ("size_px", "fit", "validation_fraction", "test_fraction", "seed", "engine")
 
 
-@command(CHOOSING, Fields(TrainConfig, only=(*_COMPARED, *LAYOUT)))
+@command(CHOOSING, Fields(TrainConfig, only=(*_COMPARED, *GROUPED)))
 def compare(
     line: CommandLine,
     data: Annotated[str, _DATA],
@@ -46,7 +46,7 @@ def compare(
 
     line.refuse(("budget",), "with --backbones", unless=backbones is None)
     options = line.values(TrainConfig)
-    layout = {name: options.pop(name) for name in LAYOUT}
+    layout = {name: options.pop(name) for name in GROUPED}
     names = of_budget(budget or "small") if backbones is None else listed("--backbones", backbones)
     config = CompareConfig(backbones=names, images=images, **options)
     _refuse_existing(out)
@@ -156,7 +156,7 @@ def _few_shot_table(found: FewShot) -> Any:
     return table(columns, rows, title=title)
 
 
-@command(CHOOSING, Fields(TrainConfig, only=LAYOUT))
+@command(CHOOSING, Fields(TrainConfig, only=GROUPED))
 def audit(
     line: CommandLine,
     data: Annotated[str, typer.Argument(help="Folder of photos, CSV list, TFDS name, or demo.")],

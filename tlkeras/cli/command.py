@@ -38,6 +38,8 @@ REGISTERED: dict[str, tuple[Callable[..., None], str]] = {}
 
 # Fields that say how folders of photos are read; for every command that takes labelled data.
 LAYOUT = ("class_from_name", "classes_at")
+# The same, and which photos belong together.
+GROUPED = (*LAYOUT, "group_by")
 
 BY_NAME = inspect.Parameter.KEYWORD_ONLY
 _NOUNS = {int: "whole numbers", float: "numbers", str: "words"}

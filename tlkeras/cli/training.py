@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tlkeras.cli.command import (
+    GROUPED,
     LAYOUT,
     TRAINING,
     USING,
@@ -142,7 +143,7 @@ def train(
     )
 
 
-@command(USING, Fields(TrainConfig, only=LAYOUT))
+@command(USING, Fields(TrainConfig, only=GROUPED))
 def evaluate(
     line: CommandLine,
     run: Annotated[Path, typer.Argument(help="Run directory or saved classifier.")],

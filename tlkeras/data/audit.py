@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.data.dataset import SPLITS, LabelledImages, found_json, plural
-from tlkeras.data.duplicates import settle_copies
+from tlkeras.data.duplicates import joined, settle_copies
 from tlkeras.data.pipeline import in_order, reading_threads
 from tlkeras.data.tree import IMAGE_ENDINGS
 from tlkeras.data.verdicts import STATUSES, Content, ContentCache, Verdict, examine, mark_of
@@ -21,6 +22,7 @@ from tlkeras.errors import DataError, ImageError, printable
 from tlkeras.images.decode import Limits, read_bytes
 
 SHOWN_ROWS = 30
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,35 @@ class Audit:
         return [verdict for verdict in self.verdicts if verdict.status != "rejected"]
 
     @property
-    def groups(self) -> np.ndarray:
-        """int64 ``[K]``, aligned with ``kept``: exact and near copies share a number. For ``splits.split``."""
+    def copies(self) -> np.ndarray:
+        """int64 ``[K]``, aligned with ``kept``: exact and near copies share a number."""
         return self.all_groups[self.kept_mask]
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """int64 ``[K]``, aligned with ``kept``: what stays on one side of every split and fold shares a number.
+
+        Those are copies, and images of one given group, and what hangs together by both.
+        """
+        if self.kept.groups is None:
+            return self.copies
+        named = np.flatnonzero(self.kept.groups != "")
+        _, first, inverse = np.unique(self.kept.groups[named], return_index=True, return_inverse=True)
+        _, same = np.unique(self.copies, return_index=True)
+        of_copies = same[np.searchsorted(np.unique(self.copies), self.copies)]
+        pairs = [(named, named[first[inverse]]), (np.arange(len(self.kept)), of_copies)]
+        return joined(len(self.kept), iter(pairs))
+
+    @property
+    def spanning(self) -> dict[str, dict[str, int]]:
+        """Given groups with images in more than one given split: how many in each."""
+        if self.dataset.groups is None:
+            return {}
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for group, split in zip(self.dataset.groups.tolist(), self.dataset.splits.tolist(), strict=True):
+            if group and split:
+                found[group][split] += 1
+        return {group: dict(counts) for group, counts in sorted(found.items()) if len(counts) > 1}
 
     def subset(self, chosen: np.ndarray) -> Audit:
         """The verdicts where a mask, bool ``[N]``, is true."""
@@ -89,6 +117,7 @@ class Audit:
             "notes": list(self.dataset.notes),
             **found_json(len(self.dataset), self.dataset.left_out),
             "counts": self.counts(),
+            "spanning_groups": self.spanning,
             "images": [verdict.to_json() for verdict in self.verdicts],
         }
 
@@ -101,6 +130,13 @@ class Audit:
         more = [f"{counts[status]:,} {status}" for status in ("suspicious", "repaired") if counts[status]]
         if counts["unserved"]:
             more.append(f"{counts['unserved']:,} not readable by a served model")
+        if spanning := self.spanning:
+            named = ", ".join(
+                f"'{printable(group)}' ({', '.join(f'{split} {count}' for split, count in counts.items())})"
+                for group, counts in itertools.islice(spanning.items(), _NAMED)
+            )
+            more.append(f"warning: {plural(len(spanning), 'group')} in several given splits: {named}"
+                        + (" …" if len(spanning) > _NAMED else ""))  # fmt: skip
         return "; ".join([line, *more])
 
     def tables(self) -> list[Any]:

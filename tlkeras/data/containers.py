@@ -23,6 +23,10 @@ COLUMNS = {
         *("class_name", "label_name", "category_name", "label", "class", "category", "target", "labels", "breed"),
         *("species", "class_label", "class_id", "label_id", "category_id"),
     ),
+    "group": (
+        *("group", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id"),
+        *("individual", "individual_id", "animal_id", "plant_id", "specimen_id"),
+    ),
     "split": ("split", "subset", "set", "partition", "data_set", "dataset", "phase", "usage", "fold"),
 }
 _BYTES_COLUMNS = ("image", "bytes", "image_bytes", "content", "jpeg", "jpg", "png", "data", "image/encoded")
@@ -39,8 +43,8 @@ Row = tuple[str, str, str, bytes]  # name for people, class, split, the bytes of
 class Pieces:
     """What one Parquet file holds.
 
-    image, label, split: names of its columns, empty where there is none. has_bytes: whether images are bytes, not
-    paths. row_groups: ranges of about the rows that a shard takes.
+    image, label, split, group: names of its columns, empty where there is none. has_bytes: whether images are bytes,
+    not paths. row_groups: ranges of about the rows that a shard takes.
     """
 
     image: str
@@ -50,6 +54,7 @@ class Pieces:
     class_names: tuple[str, ...]
     row_groups: tuple[tuple[int, int], ...]
     rows: int
+    group: str = ""
 
 
 @contextlib.contextmanager
@@ -113,6 +118,7 @@ def parquet_pieces(name: str, rows_a_shard: int) -> Pieces:
             )
         label = first(COLUMNS["label"], lambda kind: is_text(kind) or pyarrow.types.is_integer(kind))
         split = first(COLUMNS["split"], is_text)
+        group = first(COLUMNS["group"], is_text)
         counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     groups: list[tuple[int, int]] = []
     start = held = 0
@@ -123,7 +129,7 @@ def parquet_pieces(name: str, rows_a_shard: int) -> Pieces:
         held += count
     if held:
         groups.append((start, len(counts)))
-    return Pieces(image, label, split, has_bytes, _class_names(schema, label), tuple(groups), sum(counts))
+    return Pieces(image, label, split, has_bytes, _class_names(schema, label), tuple(groups), sum(counts), group)
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...]:
@@ -154,9 +160,9 @@ def cells(column: Any) -> list[Any]:
 
 
 def parquet_rows(
-    name: str, columns: tuple[str, str, str], class_names: tuple[str, ...], groups: range | None = None
-) -> Iterator[tuple[Any, str, str]]:
-    """Rows of (image: bytes or path, class, split); only some rows are in memory at once.
+    name: str, columns: tuple[str, ...], class_names: tuple[str, ...], groups: range | None = None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of (image: bytes or path, class, further columns as text); only some rows are in memory at once.
 
     ``groups``: row groups of images' bytes; None for all rows of a list of paths.
     """
@@ -172,8 +178,8 @@ def parquet_rows(
             for row in range(batch.num_rows):
                 image = values[columns[0]][row]
                 image = image.get("bytes") if isinstance(image, dict) else image
-                label, split = (values[column][row] if column else "" for column in columns[1:])
-                yield image, class_name(label, class_names, name), split or ""
+                label, *texts = (values[column][row] if column else "" for column in columns[1:])
+                yield image, class_name(label, class_names, name), *(text or "" for text in texts)
 
 
 def class_name(label: Any, class_names: tuple[str, ...], where: str) -> str:

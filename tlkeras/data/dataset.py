@@ -43,12 +43,13 @@ class Left(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One image: class and split may be empty; ``stamp`` changes with the content, as far as it is known."""
+    """One image: class, split and group may be empty; ``stamp`` changes with the content, as far as it is known."""
 
     path: str
     label: str = ""
     split: str = ""
     stamp: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class LabelledImages:
     labels: int32 ``[N]`` in ``0 .. len(class_names) - 1``.
     splits: str ``[N]``, each ``""`` (not given), ``"train"``, ``"validation"`` or ``"test"``.
     notes, left_out: as in ``Listing``.
+    groups: str ``[N]``, the video, patient, plant or animal of each; ``""`` for images that are alone. None: all are.
 
     Raises: DataError when lengths, labels or splits do not fit together.
     """
@@ -104,6 +106,7 @@ class LabelledImages:
     splits: np.ndarray
     notes: tuple[str, ...] = ()
     left_out: tuple[Left, ...] = ()
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, np.int32))
@@ -141,6 +144,7 @@ class LabelledImages:
             paths=tuple(self.paths[i] for i in indices),
             labels=self.labels[indices],
             splits=self.splits[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def in_split(self, name: str) -> LabelledImages:
@@ -155,6 +159,34 @@ class LabelledImages:
     def with_splits(self, splits: np.ndarray) -> LabelledImages:
         """The same images with other splits, str ``[N]``."""
         return dataclasses.replace(self, splits=splits)
+
+    def grouped_by(self, pattern: str | None) -> LabelledImages:
+        """The same images with groups: what a regular expression's first bracket, or all of it, finds in each path.
+
+        Where it finds nothing, a group that was given stays. None leaves all as they are.
+
+        Raises: ConfigError for a pattern that is none, or that fits no path.
+        """
+        if pattern is None:
+            return self
+        try:
+            found = [re.search(pattern, path) for path in self.paths]
+        except re.error as error:
+            raise ConfigError(
+                "--group-by is a regular expression on paths",
+                received=f"'{pattern}' ({error})",
+                next_step=r"As '/(patient\d+)_': what stands in the brackets names the group.",
+            ) from None
+        if not any(found):
+            raise ConfigError(
+                "--group-by finds a group in no path",
+                received=f"'{pattern}', and paths as '{printable(self.paths[0]) if self.paths else ''}'",
+            )
+        given = np.full(len(self), "") if self.groups is None else self.groups
+        names = [
+            old if hit is None else hit[min(1, hit.re.groups)] or "" for hit, old in zip(found, given, strict=True)
+        ]
+        return dataclasses.replace(self, groups=np.array(names, str))
 
     def class_counts(self) -> dict[str, int]:
         """Images of each class, in label order; classes without images count 0."""
@@ -220,6 +252,7 @@ def labelled(listing: Listing, *, for_training: bool = True) -> LabelledImages:
         np.array([row.split for row in listing.rows], str),
         (*listing.notes, *_look_alikes(class_names)),
         listing.left_out,
+        np.array([row.group for row in listing.rows], str) if any(row.group for row in listing.rows) else None,
     )
     splits = found.splits
     lacking = set(range(len(class_names))) - set(found.labels[splits == "train"].tolist())

@@ -30,7 +30,7 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".webp", ".bmp", ".tif", "
 _SAMPLE = 200
 _NO_TEXT = re.compile("[\udc80-\udcff]")
 
-_Cells = tuple[int, str, str, str]  # of one row: line number, path, label, split or flag as it is written
+_Cells = tuple[int, str, str, str, str]  # of one row: line number, path, label, group, split or flag as it is written
 
 
 def read_list(name: str, *, need_labels: bool = True) -> Listing:
@@ -51,14 +51,16 @@ def read_list(name: str, *, need_labels: bool = True) -> Listing:
     notes: list[str] = []
     is_parquet = name.lower().endswith(".parquet")
     cells = _parquet_cells(name) if is_parquet else _csv_cells(name, notes, need_labels)
-    for number, path, label, _ in cells:
+    for number, path, label, *_ in cells:
         if not path or (need_labels and not label):
             raise _bad_row(name, number, f"its {'label' if path else 'path'} is empty")
         if label in ("nan", "NaN"):
             raise _bad_row(name, number, f"its label is '{label}', which stands for none")
-    labels = _class_names({label for *_, label, _ in cells}, notes)
+    labels = _class_names({label for _, _, label, *_ in cells}, notes)
     find = _finder(name, [path for _, path, *_ in cells], notes)
-    rows = [Row(find(path), labels[label], split) for _, path, label, split in cells]
+    rows = [Row(find(path), labels[label], split, group=group) for _, path, label, group, split in cells]
+    if grouped := {row.group for row in rows if row.group}:
+        notes.append(f"{plural(len(grouped), 'group')} of photos that belong together")
     if not is_remote(name):
         missing = [row.path for row in rows if not is_remote(row.path) and not os.path.lexists(row.path)]
         if missing:
@@ -71,10 +73,10 @@ def _parquet_cells(name: str) -> list[_Cells]:
     if pieces.has_bytes:
         raise DataError("a list holds paths, this Parquet file the images themselves", received=f"'{name}'",
                         next_step="'tlkeras extract' reads it; train on what it writes.")  # fmt: skip
-    rows = parquet_rows(name, (pieces.image, pieces.label, pieces.split), pieces.class_names)
+    rows = parquet_rows(name, (pieces.image, pieces.label, pieces.split, pieces.group), pieces.class_names)
     return [
-        (number, path or "", intern(label), _split_of(name, number, "split", split))
-        for number, (path, label, split) in enumerate(rows, 1)
+        (number, path or "", intern(label), intern(group), _split_of(name, number, "split", split))
+        for number, (path, label, split, group) in enumerate(rows, 1)
     ]
 
 
@@ -98,14 +100,14 @@ def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[_Cells]:
         rows = itertools.chain([(1, header)], rows)
     found: list[_Cells] = []
     width, last = len(header), max(at.values())
-    column = next((column for column in at if column not in ("path", "label")), "")
+    column = next((column for column in at if column not in ("path", "label", "group")), "")
     for number, cells in rows:
         if len(cells) > width and any(cells[width:]):
             raise _bad_row(name, number, f"it has {len(cells)} cells, the header {width}; quote what holds a delimiter")
         if len(cells) <= last:
             raise _bad_row(name, number, f"it has {len(cells)} of {last + 1} columns")
-        label, split = (intern(cells[at[key]]) if key in at else "" for key in ("label", column))
-        found.append((number, *_as_text(name, cells[at["path"]], label, notes), split))
+        label, group, split = (intern(cells[at[key]]) if key in at else "" for key in ("label", "group", column))
+        found.append((number, *_as_text(name, cells[at["path"]], label, notes), group, split))
     # "fold" and the like often counts something else.
     sure = not column or _key(header[at[column]]) in (*_FLAGS, *COLUMNS["split"][:2])
     if not (sure or any(split_named(split) for *_, split in found)):
@@ -114,8 +116,8 @@ def _csv_cells(name: str, notes: list[str], need_labels: bool) -> list[_Cells]:
     unread = [cell for place, cell in enumerate(header) if cell and place not in at.values()]
     notes += [f"columns that are not read: {', '.join(unread)}"] if unread else []
     return [
-        (number, path, label, _split_of(name, number, column, split) if column else "")
-        for number, path, label, split in found
+        (number, path, label, group, _split_of(name, number, column, split) if column else "")
+        for number, path, label, group, split in found
     ]
 
 

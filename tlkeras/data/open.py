@@ -27,9 +27,10 @@ def open_dataset(
     progress: Callable[[int, int], None] | None = None,
     class_from_name: bool = False,
     classes_at: int | None = None,
+    group_by: str | None = None,
     for_training: bool = True,
 ) -> LabelledImages:
-    """Open a data set.
+    """Open a data set; ``group_by``: see ``LabelledImages.grouped_by``.
 
     ``source``: an existing folder (``tlkeras.data.folder``, with its ``class_from_name`` and ``classes_at``), an
     existing list (``tlkeras.data.lists``), ``demo`` for the drawn set made from ``seed``, else a name of TFDS
@@ -38,6 +39,19 @@ def open_dataset(
 
     Raises: DataError or ConfigError, in one line with the nearest known name, when there is nothing of the kind.
     """
+    found = _opened(source, data_dir, seed, progress, class_from_name, classes_at, for_training)
+    return found.grouped_by(group_by)
+
+
+def _opened(
+    source: str | Path,
+    data_dir: str | Path | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    class_from_name: bool,
+    classes_at: int | None,
+    for_training: bool,
+) -> LabelledImages:
     text = str(source)
     path = Path(source).expanduser()
     if path.is_dir():

@@ -24,8 +24,9 @@ def split(
     """Put every image into ``train``, ``validation`` or ``test``.
 
     Given splits stay; those that are missing are carved out of the training images (and those without a split), unless
-    their share is None. ``groups``, int ``[N]``: images with equal numbers go together; a group that holds
-    several classes, whose labels are doubtful, stays in training.
+    their share is None. ``groups``, int ``[N]``: images with equal numbers go together. Copies of several
+    classes, whose labels are doubtful, stay in training; a given group of several (a patient's photos) goes with its
+    most frequent one.
 
     The images of a class are ordered by a hash of the seed and their key, ``keys[i]`` (the SHA-256 of the content),
     by default class and file name. The first become the test, the last the validation images. So neither the order of
@@ -54,7 +55,7 @@ def split(
     if not len(pool):
         raise DataError("there are no training images", received=dataset.describe(), next_step="Add a train split.")
     splits[pool] = "train"
-    members_of = _groups_by_class(dataset.labels, np.asarray(groups), pool, len(dataset.class_names))
+    members_of = _groups_by_class(dataset, np.asarray(groups), pool)
     # Where nothing is carved each is held out once, for the others to judge it.
     needed = 1 if given >= {"test", "validation"} else 2
     for label, (members, has_doubtful) in enumerate(members_of):
@@ -75,6 +76,13 @@ def split(
             ordered = _carve(splits, ordered, "test", _share(carved["test"], n), spared)
         if "validation" in carved:
             _carve(splits, ordered[::-1], "validation", _share(carved["validation"], n), 1)
+    lost = set(dataset.labels[pool].tolist()) - set(dataset.labels[splits == "train"].tolist())
+    if lost:
+        raise DataError(
+            "every class needs training images",
+            received=f"none of '{dataset.class_names[min(lost)]}' where whole groups are held out",
+            next_step="Give another --seed, or splits of your own.",
+        )
     return dataset.with_splits(splits)
 
 
@@ -111,21 +119,22 @@ def _carve(splits: np.ndarray, ordered: list[list[int]], name: str, wanted: int,
 
 
 def _groups_by_class(
-    labels: np.ndarray, groups: np.ndarray, pool: np.ndarray, classes: int
+    dataset: LabelledImages, groups: np.ndarray, pool: np.ndarray
 ) -> list[tuple[list[list[int]], bool]]:
-    """For each class: its groups (lists of indices) that hold no other, and whether it has images in mixed groups."""
+    """For each class: its groups (lists of indices), and whether it has images in other classes' or doubtful ones."""
     members: dict[int, list[int]] = {}
     for i in pool.tolist():
         members.setdefault(int(groups[i]), []).append(i)
-    pure: list[list[list[int]]] = [[] for _ in range(classes)]
-    mixed: set[int] = set()
+    of_class: list[list[list[int]]] = [[] for _ in dataset.class_names]
+    elsewhere: set[int] = set()
     for group in members.values():
-        present = set(labels[group].tolist())
-        if len(present) == 1:
-            pure[present.pop()].append(group)
-        else:
-            mixed |= present
-    return [(pure[label], label in mixed) for label in range(classes)]
+        present, counts = np.unique(dataset.labels[group], return_counts=True)
+        given = dataset.groups is not None and bool((dataset.groups[group] != "").any())
+        home = int(present[counts.argmax()])
+        if len(present) == 1 or given:
+            of_class[home].append(group)
+        elsewhere |= set(present.tolist()) - ({home} if len(present) == 1 or given else set())
+    return [(mine, label in elsewhere) for label, mine in enumerate(of_class)]
 
 
 def _score(seed: int, key: str, path: str) -> tuple[bytes, str]:

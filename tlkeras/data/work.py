@@ -138,7 +138,10 @@ def _of_rows(listing: Listing, rows_a_shard: int) -> Plan:
         rows = listing.rows[start : start + rows_a_shard]
         stamps = hashlib.sha256("".join(f"{row.stamp}\n" for row in rows).encode())
         works.append(Work("files", tuple(row[:3] for row in rows), stamp=stamps.hexdigest()))
-    return Plan(listing.name, tuple(works), len(listing.rows), listing.notes, listing.left_out)
+    notes = listing.notes
+    if any(row.group for row in listing.rows):
+        notes = (*notes, "groups are not kept with features: name them by --group-by when you train on these")
+    return Plan(listing.name, tuple(works), len(listing.rows), notes, listing.left_out)
 
 
 def _of_parquet(name: str, files: list[tuple[str, str]], data: str, rows_a_shard: int) -> Plan:

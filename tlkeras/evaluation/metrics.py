@@ -140,6 +140,9 @@ class Evaluation:
         plain["class_names"] = list(self.class_names)
         plain["confusion"] = [list(row) for row in self.confusion]
         plain["per_class"] = [{"class": figures.pop("name"), **figures} for figures in map(asdict, self.per_class)]
+        for figures in plain["per_class"]:
+            if figures["recall_interval"] is not None:
+                figures["recall_interval"] = list(figures["recall_interval"])
         plain["mistakes"] = [asdict(mistake) for mistake in self.mistakes]
         return plain
 

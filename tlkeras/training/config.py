@@ -35,6 +35,7 @@ class TrainConfig:
     memory_gb: with more features than fit in it (GB of 10⁹ bytes), the head is trained in batches.
     strict: stop when the audit rejects a file, instead of going on without it.
     class_from_name, classes_at: how folders are read, see ``tlkeras.data.folder``.
+    group_by: a regular expression that names the group of a photo by its path, see ``LabelledImages.grouped_by``.
     fine_tune: how the network is trained on, after its head; None leaves it frozen.
     """
 
@@ -70,6 +71,9 @@ class TrainConfig:
     )
     classes_at: int | None = option(
         None, "Classes are the folders at this depth, 1 for those on top; by default as it is understood.", panel=DATA
+    )
+    group_by: str | None = option(
+        None, "Regular expression: what it finds in a path names the photo's video, patient, plant … .", panel=DATA
     )
     fine_tune: FineTuneConfig | None = None
 
@@ -110,7 +114,11 @@ class TrainConfig:
     @property
     def layout(self) -> dict[str, Any]:
         """How folders are read, for ``tlkeras.data.open.open_dataset``."""
-        return {"class_from_name": self.class_from_name, "classes_at": self.classes_at}
+        return {
+            "class_from_name": self.class_from_name,
+            "classes_at": self.classes_at,
+            "group_by": self.group_by,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for ``run.json``."""

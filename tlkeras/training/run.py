@@ -9,6 +9,7 @@ beside it, ``….unfinished``. ``report.html`` is made from these files by the c
 
 from __future__ import annotations
 
+import itertools
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -143,7 +144,7 @@ def opened(asked: RunRequest) -> Data:
     data = open_data(asked.data, **how, **asked.config.layout)
     if asked.test_data is None:
         return data
-    layout = asked.config.layout if Path(asked.test_data).is_dir() else {}
+    layout = asked.config.layout if Path(asked.test_data).is_dir() else {"group_by": asked.config.group_by}
     test = open_data(asked.test_data, **how, **layout, for_training=False)
     if isinstance(data, StoredImages) or isinstance(test, StoredImages):
         raise ConfigError("extracted features bring their own test split", received=f"--test {asked.test_data}")
@@ -230,6 +231,9 @@ def joined(train: LabelledImages, test: LabelledImages) -> LabelledImages:
         labels=np.concatenate([train.labels, test.labels]),
         # A training set without splits becomes all "train", from which validation is carved.
         splits=np.concatenate([np.where(train.splits == "", "train", train.splits), np.full(len(test), "test")]),
+        groups=None
+        if train.groups is None and test.groups is None
+        else np.concatenate([np.full(len(one), "") if one.groups is None else one.groups for one in (train, test)]),
     )
 
 
@@ -269,7 +273,7 @@ def _write(run: Run, asked: RunRequest, data: Data) -> None:
     }
     tables = {
         # By its content, sha256, a photo is known again wherever it lies.
-        "splits.csv": (("path", "label", "split", "sha256"), _split_rows(fitted)),
+        "splits.csv": (("path", "label", "split", "sha256", "group"), _split_rows(fitted)),
         "predictions.csv": (("path", "label", "predicted", "probability"), _prediction_rows(measurement)),
         ISSUES_FILE: (_ISSUE_COLUMNS, label_issue_rows(fitted, measurement, seed=asked.config.seed)),
     }
@@ -283,8 +287,10 @@ def _write(run: Run, asked: RunRequest, data: Data) -> None:
 
 def _split_rows(fitted: Fitted) -> Iterator[tuple[Any, ...]]:
     images = fitted.images
-    for path, label, split, verdict in zip(images.paths, images.labels, images.splits, fitted.verdicts, strict=True):
-        yield path, images.class_names[label], split, verdict.sha256
+    groups = itertools.repeat("") if images.groups is None else images.groups
+    rows = zip(images.paths, images.labels, images.splits, fitted.verdicts, strict=True)
+    for (path, label, split, verdict), group in zip(rows, groups, strict=False):
+        yield path, images.class_names[label], split, verdict.sha256, group
 
 
 def _prediction_rows(measurement: Measurement) -> Iterator[tuple[Any, ...]]:

@@ -88,14 +88,15 @@ class StoredImages:
 Data = LabelledImages | StoredImages
 
 
-def open_data(data: str, *, for_training: bool = True, **how: Any) -> Data:
+def open_data(data: str, *, for_training: bool = True, group_by: str | None = None, **how: Any) -> Data:
     """Whatever names labelled images: see ``tlkeras.data.open``, or a folder that ``tlkeras extract`` wrote.
 
     Raises: DataError, ConfigError.
     """
     if holds_features(data):
-        return open_stored(ShardSet(data), for_training=for_training)
-    return open_dataset(data, for_training=for_training, **how)
+        stored = open_stored(ShardSet(data), for_training=for_training)
+        return replace(stored, images=stored.images.grouped_by(group_by))
+    return open_dataset(data, for_training=for_training, group_by=group_by, **how)
 
 
 def open_stored(shards: ShardSet, *, for_training: bool = True) -> StoredImages:
