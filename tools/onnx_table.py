@@ -99,8 +99,8 @@ def measure(name: str, folder: Path) -> Row:
     from tests.networks import classifier_of, lively_network
     from tlkeras import backbones
     from tlkeras.data.demo import CLASSES
-    from tlkeras.engines import relative_difference
     from tlkeras.export.onnx_model import write_half, write_onnx
+    from tlkeras.graphs import relative_difference
     from tlkeras.images.decode import decode, read_bytes
     from tlkeras.runtime import OnnxClassifier
 

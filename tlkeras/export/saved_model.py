@@ -70,20 +70,24 @@ def write_saved_model(
     import keras
     import tensorflow as tf
 
+    from tlkeras.images.graph import fit_to_square, fitted_batch
+
     if default_signature not in SIGNATURES:
         raise unknown("signature", default_signature, SIGNATURES)
     check_top_k(top_k, len(trained.class_names))
     answer = _answering(trained, top_k)
+    pixels = tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")
+    image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
     served = {
-        "pixels": (_from_pixels(trained, answer), tf.TensorSpec([None, None, None, 3], tf.uint8, name="pixels")),
-        "image_bytes": (_from_bytes(trained, answer), tf.TensorSpec([None], tf.string, name="image_bytes")),
+        "pixels": (pixels, fit_to_square, "pixels must hold at least one image with at least one row and column"),
+        "image_bytes": (image_bytes, fitted_batch, "image_bytes must hold at least one image file"),
     }
     # Without track(): the archive finds the variables through its endpoints, and stores them twice if told again.
     archive = keras.export.ExportArchive()
     # The endpoint that is added first is the one that Keras also calls serving_default.
     for name in sorted(SIGNATURES, key=lambda name: name != default_signature):
-        function, spec = served[name]
-        archive.add_endpoint(name, function, input_signature=[spec])
+        spec, fit, rule = served[name]
+        archive.add_endpoint(name, _endpoint(trained, answer, fit, rule), input_signature=[spec])
     warm_up = folder / WARM_UP_FILE
     warm_up.parent.mkdir()
     try:
@@ -119,24 +123,11 @@ def _answering(trained: TrainedClassifier, top_k: int) -> _Answering:
     return tf.function(answer, input_signature=[tf.TensorSpec([None, size_px, size_px, 3], tf.float32)])
 
 
-def _from_pixels(trained: TrainedClassifier, answer: _Answering) -> _Answering:
-    from tlkeras.images.graph import fit_to_square
+def _endpoint(trained: TrainedClassifier, answer: _Answering, fit: Callable[..., Any], rule: str) -> _Answering:
+    def endpoint(batch: Any) -> dict[str, Any]:
+        return answer(fit(_not_empty(batch, rule), trained.config.size_px, trained.config.fit))
 
-    def from_pixels(pixels: Any) -> dict[str, Any]:
-        pixels = _not_empty(pixels, "pixels must hold at least one image with at least one row and column")
-        return answer(fit_to_square(pixels, trained.config.size_px, trained.config.fit))
-
-    return from_pixels
-
-
-def _from_bytes(trained: TrainedClassifier, answer: _Answering) -> _Answering:
-    from tlkeras.images.graph import fitted_batch
-
-    def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        image_bytes = _not_empty(image_bytes, "image_bytes must hold at least one image file")
-        return answer(fitted_batch(image_bytes, trained.config.size_px, trained.config.fit))
-
-    return from_bytes
+    return endpoint
 
 
 def _not_empty(batch: Any, rule: str) -> Any:
