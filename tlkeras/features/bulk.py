@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,14 +221,9 @@ def _computing(
 def _here(
     job: Job, backbone: Frozen, head: Sequence[np.ndarray], todo: list[tuple[int, str, Work]]
 ) -> Iterator[FinishedShard]:
-    from tlkeras.features.on_ray import peak_megabytes
-
     worker = Worker(job, backbone, head)
     for number, name, work in todo:
-        started, cpu = time.perf_counter(), time.process_time()
-        shard = worker.run(work, name)
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        yield FinishedShard(number, shard, worker.engine, seconds, "local", peak_megabytes(), cpu)
+        yield worker.timed(number, partial(worker.run, work, name), "local")
 
 
 class _Tally:

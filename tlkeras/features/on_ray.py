@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -46,17 +46,10 @@ class ShardActor:
         """Compute the pieces of one batch; errors of ours come back as rows, one line each, not as tracebacks."""
         answers = []
         for number, name, work in zip(batch["number"], batch["name"], batch["work"], strict=True):
-            started, cpu = time.perf_counter(), time.process_time()
+            process = f"{os.uname().nodename}:{os.getpid()}"
             try:
-                shard = self._shard(work, str(name))
-                done: FinishedShard | TlkerasError = FinishedShard(
-                    int(number),
-                    shard,
-                    self.worker.engine,
-                    time.perf_counter() - started,
-                    f"{os.uname().nodename}:{os.getpid()}",
-                    peak_megabytes(),
-                    time.process_time() - cpu,
+                done: FinishedShard | TlkerasError = self.worker.timed(
+                    int(number), partial(self._shard, work, str(name)), process
                 )
             except TlkerasError as error:
                 done = error
@@ -88,13 +81,6 @@ class Attempts:
         """One more; returns how many."""
         self.counts[name] += 1
         return self.counts[name]
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has held, in MB."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_on_ray(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +63,10 @@ class FinishedShard:
     number: int
     shard: Shard
     engine: str
-    seconds: float = 0.0
-    worker: str = ""
-    peak_mb: float = 0.0
-    cpu_seconds: float = 0.0
+    seconds: float
+    worker: str
+    peak_mb: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,16 @@ class Worker:
     def engine(self) -> str:
         """The engine's name; empty before the first image."""
         return self._runner.engine.name if self._runner.engine else ""
+
+    def timed(self, number: int, shard: Callable[[], Shard], process: str) -> FinishedShard:
+        """The piece of that number, which ``shard`` makes, with what it took."""
+        import resource
+
+        started, cpu = time.perf_counter(), time.process_time()
+        made = shard()
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return FinishedShard(number, made, self.engine, seconds, process, peak_mb, cpu)
 
     def run(self, work: Work, name: str) -> Shard:
         """Compute one shard and write it under ``name``.
