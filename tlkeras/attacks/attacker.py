@@ -75,35 +75,8 @@ class AttackResult:
         count = int(self.attacked.sum())
         return int(self.success.sum()) / count if count else None
 
-    def images_to_json(self) -> list[dict[str, Any]]:
-        """Plain values for each image; the lists of classes hold the three most probable."""
-        rows = []
-        for i in range(len(self)):
-            before, after = (self._ranked(p[i]) for p in (self.probabilities_before, self.probabilities_after))
-            target = None if self.targets is None else int(self.targets[i])
-            aim = {} if target is None else {"target": self.class_names[target],
-                   "target_probability_before": _share(self.probabilities_before[i, target]),
-                   "target_probability_after": _share(self.probabilities_after[i, target])}  # fmt: skip
-            rows.append(
-                {
-                    "path": self.paths[i],
-                    "label": self.class_names[self.labels[i]],
-                    **aim,
-                    "attacked": bool(self.attacked[i]),
-                    "success": bool(self.success[i]),
-                    "success_before_rounding": bool(self.raw_success[i]),
-                    "before": before,
-                    "after": after,
-                    "linf_255": float(self.linf_255[i]),
-                    "l2_255": round(float(self.l2_255[i]), 3),
-                    "l0_pixels": int(self.l0_pixels[i]),
-                    "steps": int(self.steps[i]),
-                }
-            )
-        return rows
-
     def to_json(self) -> dict[str, Any]:
-        """Plain values: the attack, the rate of success, and every image."""
+        """Plain values: the attack, the rate of success, and every image with its three most probable classes."""
         return {
             "network": self.network,
             "attack": self.attack,
@@ -112,7 +85,7 @@ class AttackResult:
             "success": int(self.success.sum()),
             "success_rate": self.success_rate,
             "seconds": round(self.seconds, 3),
-            "results": self.images_to_json(),
+            "results": [self._image(index) for index in range(len(self))],
         }
 
     def __repr__(self) -> str:
@@ -120,6 +93,27 @@ class AttackResult:
         parameters = ", ".join(f"{name}={value!r}" for name, value in self.attack.items() if name != "method")
         done = f"{int(self.success.sum())} of {plural(int(self.attacked.sum()), 'image')} fooled"
         return f"AttackResult({self.network}, {self.attack['method']}({parameters}): {done})"
+
+    def _image(self, i: int) -> dict[str, Any]:
+        before, after = self.probabilities_before[i], self.probabilities_after[i]
+        target = None if self.targets is None else int(self.targets[i])
+        aim = {} if target is None else {"target": self.class_names[target],
+               "target_probability_before": _share(before[target]),
+               "target_probability_after": _share(after[target])}  # fmt: skip
+        return {
+            "path": self.paths[i],
+            "label": self.class_names[self.labels[i]],
+            **aim,
+            "attacked": bool(self.attacked[i]),
+            "success": bool(self.success[i]),
+            "success_before_rounding": bool(self.raw_success[i]),
+            "before": self._ranked(before),
+            "after": self._ranked(after),
+            "linf_255": float(self.linf_255[i]),
+            "l2_255": round(float(self.l2_255[i]), 3),
+            "l0_pixels": int(self.l0_pixels[i]),
+            "steps": int(self.steps[i]),
+        }
 
     def _ranked(self, row: np.ndarray) -> list[dict[str, Any]]:
         return [{"label": self.class_names[k], "probability": _share(row[k])} for k in ranked(row, 3)]

@@ -153,13 +153,13 @@ def _attacked(
 def _describe(results: list[AttackResult], matrix: TransferMatrix | None, folder: Path) -> dict[str, Any]:
     from tlkeras.errors import printable
 
-    described = results[0].to_json()
-    rows = []
-    for result in results:
-        budget = result.attack["epsilon_255"]
-        rows += [{**row, "path": printable(row["path"]), "epsilon_255": budget} for row in result.images_to_json()]
-    for name in ("images", "attacked", "success"):
-        described[name] = sum(result.to_json()[name] for result in results)
+    parts = [result.to_json() for result in results]
+    rows = [
+        {**row, "path": printable(row["path"]), "epsilon_255": part["attack"]["epsilon_255"]}
+        for part in parts
+        for row in part["results"]
+    ]
+    described = parts[0] | {name: sum(part[name] for part in parts) for name in ("images", "attacked", "success")}
     described["success_rate"] = described["success"] / described["attacked"] if described["attacked"] else None
     described["seconds"] = round(sum(result.seconds for result in results), 3)
     described["results"] = rows
