@@ -6,7 +6,6 @@ names, else from the cache, else npm fetches them once into the cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -102,21 +101,15 @@ def _fetch(target: Path) -> None:
         if failed or not archives:
             words = (failed.splitlines() or ["no file"])[-1][:200]
             raise ExportError(f"npm could not fetch ONNX Runtime Web ({words})", next_step=_how_to_fetch())
-        data = archives[0].read_bytes()
-        if hashlib.sha256(data).hexdigest() != RUNTIME_SHA256:
+        if sha256_of(archives[0]) != RUNTIME_SHA256:
             raise ExportError(
                 f"npm gave another onnxruntime-web {RUNTIME_VERSION} than was tested (its SHA-256 differs)",
                 next_step=_how_to_fetch(),
             )
-        unpacked = Path(folder) / "files"
-        unpacked.mkdir()
-        with tarfile.open(archives[0]) as archive:
+        with disk_errors(target):
+            shutil.rmtree(target, ignore_errors=True)  # an incomplete one
+        with staged_folder(target) as staged, tarfile.open(archives[0]) as archive:
             for name in RUNTIME_FILES:
                 stored = archive.extractfile(f"package/dist/{name}")
                 assert stored is not None, name  # the hash has vouched for it
-                (unpacked / name).write_bytes(stored.read())
-        with disk_errors(target):
-            shutil.rmtree(target, ignore_errors=True)  # an incomplete one
-        with staged_folder(target) as staged:
-            for name in RUNTIME_FILES:
-                shutil.copyfile(unpacked / name, staged / name)
+                write_bytes(staged / name, stored.read())
