@@ -33,7 +33,7 @@ def called(monkeypatch):
     def call(*arguments):
         seen = []
 
-        @command(USING, Fields(Recipe, panel="Recipe"), name="brew")
+        @command(USING, Fields(Recipe, panel="Recipe"))
         def brew(line, count: int = 1) -> None:
             """Brew."""
             seen.append((line, line.values(Recipe)))

@@ -21,12 +21,13 @@ from tlkeras.images.decode import decode
 
 
 @pytest.fixture
-def pretended(tmp_path):
-    """A folder with files that are called like ONNX Runtime Web's."""
+def pretended(tmp_path, monkeypatch):
+    """A folder with files that are called like ONNX Runtime Web's, named as the one to take."""
     folder = tmp_path / "runtime"
     folder.mkdir()
     for name in RUNTIME_FILES:
         (folder / name).write_bytes(name.encode())
+    monkeypatch.setenv(web.RUNTIME_VARIABLE, str(folder))
     return folder
 
 
@@ -58,7 +59,7 @@ def archive(names):
 
 def test_the_folder_is_whole_and_names_nothing_outside(version_folder, pretended, classifier, tmp_path):
     model = version_folder / "model.onnx"
-    write_web(model, tmp_path / "web", runtime=pretended)
+    write_web(model, tmp_path / "web")
     names = {path.name for path in (tmp_path / "web").iterdir()}
     assert names == {*web.PAGE_FILES, *RUNTIME_FILES, "model.onnx", "classifier.json"}
     assert (tmp_path / "web" / "model.onnx").read_bytes() == model.read_bytes()
@@ -69,25 +70,25 @@ def test_the_folder_is_whole_and_names_nothing_outside(version_folder, pretended
     page = "".join((tmp_path / "web" / name).read_text() for name in web.PAGE_FILES)
     assert set(re.findall(r"https?://[^\s\"'”]+", page)) <= {"http://localhost:8000."}
     with pytest.raises(StorageError, match="exists already"):
-        write_web(model, tmp_path / "web", runtime=pretended)
+        write_web(model, tmp_path / "web")
 
 
 def test_what_is_no_classifier_writes_nothing(pretended, tmp_path):
     (tmp_path / "other.onnx").write_bytes(b"no model")
     with pytest.raises(ClassifierError, match="cannot be loaded"):
-        write_web(tmp_path / "other.onnx", tmp_path / "web", runtime=pretended)
+        write_web(tmp_path / "other.onnx", tmp_path / "web")
     assert not (tmp_path / "web").exists()
 
 
 def test_a_named_runtime_is_taken_or_refused(pretended, tmp_path, monkeypatch, version_folder):
-    monkeypatch.setenv(web.RUNTIME_VARIABLE, str(pretended))
     assert runtime_folder() == pretended
     (tmp_path / "package").mkdir()
     pretended.rename(tmp_path / "package" / "dist")
-    assert runtime_folder(tmp_path / "package") == tmp_path / "package" / "dist"
+    monkeypatch.setenv(web.RUNTIME_VARIABLE, str(tmp_path / "package"))
+    assert runtime_folder() == tmp_path / "package" / "dist"
     (tmp_path / "package" / "dist" / RUNTIME_FILES[1]).unlink()
     with pytest.raises(ExportError, match=r"must hold ONNX Runtime Web.*npm pack onnxruntime-web@"):
-        runtime_folder(tmp_path / "package" / "dist")
+        runtime_folder()
     monkeypatch.setenv(web.RUNTIME_VARIABLE, str(tmp_path))
     with pytest.raises(ExportError, match=RUNTIME_FILES[0]):
         write_web(version_folder / "model.onnx", tmp_path / "web")

@@ -207,16 +207,14 @@ class CommandLine:
                 print(line)
 
 
-def command(
-    group: str, *fields: Fields, name: str = "", quiet: bool = True
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(group: str, *fields: Fields, quiet: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command, under one of ``GROUPS``; its name is the function's, with hyphens.
 
     Every command takes --json. quiet: keep what TensorFlow's C++ parts write while it runs away from the terminal.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        REGISTERED[name or function.__name__.replace("_", "-")] = _expanded(function, fields, quiet), group
+        REGISTERED[function.__name__.replace("_", "-")] = _expanded(function, fields, quiet), group
         return function
 
     return register

@@ -30,18 +30,17 @@ RUNTIME_VARIABLE = "TLKERAS_ORT_WEB"
 NPM_SECONDS = 300
 
 
-def write_web(onnx_path: Path, folder: Path, *, runtime: Path | None = None) -> None:
+def write_web(onnx_path: Path, folder: Path) -> None:
     """Write a page that classifies photos with ``onnx_path`` into ``folder``, which appears whole or not at all.
 
     Served by any file server (``python3 -m http.server``) it works offline, and photos never leave the browser.
-    ``runtime``: a folder with ``RUNTIME_FILES``, by default that of :func:`runtime_folder`.
 
     Raises: ClassifierError when ``onnx_path`` is no exported classifier; ExportError when the runtime's files cannot
     be had; StorageError when ``folder`` exists or the disk refuses.
     """
     metadata = OnnxClassifier.load(onnx_path).metadata
     described = {**metadata, "class_names": json.loads(metadata["class_names"]), "size_px": int(metadata["size_px"])}
-    source = runtime_folder(runtime)
+    source = runtime_folder()
     page = resources.files("tlkeras.export") / "page"
     with staged_folder(folder) as staged, disk_errors(folder):
         for name in PAGE_FILES:
@@ -52,14 +51,13 @@ def write_web(onnx_path: Path, folder: Path, *, runtime: Path | None = None) -> 
         write_json(staged / DESCRIPTION_FILE, {**described, "model_sha256": sha256_of(staged / MODEL_FILE)})
 
 
-def runtime_folder(named: Path | None = None) -> Path:
-    """The folder with ONNX Runtime Web's files: ``named``, else ``TLKERAS_ORT_WEB``, else the cache, filled by npm.
+def runtime_folder() -> Path:
+    """The folder with ONNX Runtime Web's files: ``TLKERAS_ORT_WEB``, else the cache, filled by npm.
 
     Raises: ExportError that says what to fetch and where to put it.
     """
-    if named is None and os.environ.get(RUNTIME_VARIABLE):
+    if os.environ.get(RUNTIME_VARIABLE):
         named = Path(os.environ[RUNTIME_VARIABLE]).expanduser()
-    if named is not None:
         for folder in (named, named / "dist", named / "node_modules" / "onnxruntime-web" / "dist"):
             if _is_complete(folder):
                 return folder

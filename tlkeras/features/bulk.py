@@ -24,7 +24,7 @@ from tlkeras.data.remote import is_remote
 from tlkeras.data.work import ROWS_A_SHARD, Plan, Work, plan, recipe_of
 from tlkeras.engines import prepare
 from tlkeras.errors import ConfigError
-from tlkeras.features.shards import Shard, ShardSet, begin, describe_shard, finish
+from tlkeras.features.shards import Shard, begin, describe_shard, finish
 from tlkeras.features.store import FeatureSpace, link_shards
 from tlkeras.features.worker import Broadcast, FinishedShard, Job, Worker
 from tlkeras.graphs import pack
@@ -118,7 +118,6 @@ def predict_to(
     engine: str = "auto",
     place: Place = HERE,
     rows_a_shard: int = ROWS_A_SHARD,
-    data_dir: str | None = None,
     reporter: Reporter | None = None,
 ) -> Bulk:
     """Classify every image of ``data``, into shards at ``to``; see ``extract_to``.
@@ -126,7 +125,7 @@ def predict_to(
     Raises: ConfigError, DataError, StorageError, ClusterError.
     """
     _check(place, rows_a_shard)
-    planned = plan(data, rows_a_shard=rows_a_shard, data_dir=data_dir, need_layout=False)
+    planned = plan(data, rows_a_shard=rows_a_shard, need_layout=False)
     config = classifier.config
     backbone, head = classifier.backbone, classifier.head_weights
     space = FeatureSpace.of(backbone, fit=config.fit)
@@ -276,8 +275,3 @@ class _Tally:
         after = [(at, min(seconds, at - self.first)) for at, _, _, seconds in self._events if at > self.first]
         whole = (after[-1][0] - self.first) * len(self.workers) if after else 0.0
         return sum(seconds for _, seconds in after) / whole if whole else 0.0
-
-
-def result_of(to: str, kind: str = "features") -> ShardSet:
-    """The shards of a finished job."""
-    return ShardSet(_full(to), kind)
