@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.fine_tuning.loop import Interruption, Loop
+from tlkeras.fine_tuning.loop import Loop, interruption
 from tlkeras.fine_tuning.start import Start
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.progress import Reporter
@@ -131,8 +131,8 @@ def fine_tune(
         # Where nothing can be resumed, nothing is waited for.
         heeded = folder is not None
         loop = Loop(start, config, reporter, home)
-        with Interruption(heeded=heeded) as interruption:
-            loop.run(interruption, how_to_resume)
+        with interruption(heeded) as asked:
+            loop.run(asked, how_to_resume)
         picks = loop.candidates()
         weights = {name: loop.weights_of(pick) for name, pick in picks.items()}
         logits = {name: loop.logits_of(rows) for name, rows in weights.items()}
@@ -153,8 +153,8 @@ def fine_tune(
         kept = weights[result.winner]
         if config.refit:
             last = Loop(start.together(), config, reporter, home / REFIT_FOLDER, picks[result.winner])
-            with Interruption(heeded=heeded) as interruption:
-                last.run(interruption, how_to_resume)
+            with interruption(heeded) as asked:
+                last.run(asked, how_to_resume)
             found = replace(
                 found, refit=tuple(last.state.history), steps=found.steps + last.state.step,
                 seconds=found.seconds + last.state.seconds,

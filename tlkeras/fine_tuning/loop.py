@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,35 +31,29 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 HOPELESS_NATS = 1e9
 
 
-class Interruption:
-    """Within the block, the first Ctrl-C or SIGTERM only sets ``asked``; a second one acts as it did before.
+@contextlib.contextmanager
+def interruption(heeded: bool) -> Iterator[threading.Event]:
+    """Within the block, the first Ctrl-C or SIGTERM only sets the event; a second one acts as it did before.
 
     Nothing changes when it is not ``heeded``, nor outside of the main thread, where Python allows no handlers.
     """
+    asked = threading.Event()
+    before: dict[signal.Signals, Any] = {}
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
 
-    def __init__(self, *, heeded: bool = True) -> None:
-        self._heeded = heeded
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
+    def note(*_: Any) -> None:
+        asked.set()
+        restore()
 
-    def __enter__(self) -> Interruption:
-        if self._heeded and threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self._SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, *_: Any) -> None:
-        self.asked = True
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    if heeded and threading.current_thread() is threading.main_thread():
+        before.update({number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)})
+    try:
+        yield asked
+    finally:
+        restore()
 
 
 class Loop:
@@ -97,7 +92,7 @@ class Loop:
         self.steps = config.epochs * self.batches.steps_per_epoch  # of the schedule
         self.stop = self.steps if pick is None else pick.epoch * self.batches.steps_per_epoch
 
-    def run(self, interruption: Interruption, how_to_resume: str) -> None:
+    def run(self, asked: threading.Event, how_to_resume: str) -> None:
         """Go on until the last epoch, patience or a loss that is no number ends it.
 
         Raises: InterruptedRunError when that was asked for, the state being saved; OutOfMemoryError, StorageError.
@@ -131,10 +126,10 @@ class Loop:
                 clock = now
                 if ended:
                     state.history[-1]["seconds"] = round(state.seconds - sum(r["seconds"] for r in state.history), 3)
-                if ended or interruption.asked or now - saved >= self.config.save_seconds:
+                if ended or asked.is_set() or now - saved >= self.config.save_seconds:
                     state.save(self.folder, [variable.numpy() for variable in self.tuner.state])
                     saved = time.perf_counter()
-                if interruption.asked:
+                if asked.is_set():
                     words = f"interrupted after step {state.step:,} of {self.stop:,} and saved"
                     raise InterruptedRunError(words, next_step=how_to_resume)
 
