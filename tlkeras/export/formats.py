@@ -231,10 +231,7 @@ DEFAULT_FORMATS = tuple(name for name, one in FORMATS.items() if one.default)
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to write.
-
-    formats: of ``FORMATS``; some need another. signature: of the SavedModel's ``serving_default``. top_k: classes
-    listed in an answer; by default 5, or all where there are fewer. half: the same as the format ``onnx-fp16``.
+    """What to write; some formats need another.
 
     Raises: ConfigError for a format or signature that there is not, or formats that do not go together.
     """

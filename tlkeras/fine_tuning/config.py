@@ -16,23 +16,13 @@ ALL = "all"
 class FineTuneConfig:
     """Options of fine-tuning, which starts from the head that was trained on frozen features.
 
-    epochs: passes over the training photos, at most.
-    unfreeze: how many of the network's last blocks are trained besides the head, ``0`` for the head alone, or
-    ``"all"``; a block is what lies at one resolution (``tlkeras.backbones.layers``).
-    learning_rate: the highest rate, that of the head and of the last block.
-    rate_decay: each block's rate is that of the block behind it times this, 0..1 (discriminative rates).
-    warmup: share of all steps that the rate takes to rise from zero, 0..1; then it falls by a cosine.
-    weight_decay: decoupled, per step times the rate; norms and biases are spared.
-    clip_norm: longest gradient, all weights together; 0 for no limit.
-    label_smoothing: share of the target that goes to all classes alike, 0..1.
-    ema: decay per step of the averaged weights, 0 for none.
-    patience: epochs without a better validation log loss before it stops; 0 for never.
-    refit: train once more, on train and validation photos together, what won on validation.
-    batch_size: images a step, all devices together.
-    augment: ``light`` (crop, mirror, tint), or ``off``.
-    mixed_precision: compute in bfloat16 with weights in float32, on GPUs that have it.
-    devices: names such as ``gpu:0``, over which each batch is split; the default device where there are none.
-    save_seconds: the state is saved at the end of each epoch and whenever this time has passed, in seconds.
+    Each says of itself what it is; beside that:
+    unfreeze: ``0`` for the head alone, or ``"all"``; a block is what lies at one resolution
+    (``tlkeras.backbones.layers``). rate_decay: 0..1 (discriminative rates). warmup: 0..1; then the rate falls by a
+    cosine. weight_decay: per step, times the rate. clip_norm: of all weights together. label_smoothing: 0..1.
+    ema: per step. patience: by log loss. batch_size: all devices together. augment: ``light`` crops, mirrors and tints.
+    mixed_precision: weights stay float32. devices: names such as ``gpu:0``; the default one where there are none.
+    save_seconds: in seconds.
 
     Raises: ConfigError for a value that an option cannot have.
     """
