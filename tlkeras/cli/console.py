@@ -108,13 +108,10 @@ def drop_output() -> None:
 
 def print_json(value: Any) -> None:
     """The one JSON object of a command, on standard output."""
-    text = json.dumps(value, ensure_ascii=not _writes_unicode(), allow_nan=False)
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, ensure_ascii=not is_unicode, allow_nan=False)
     # json.dumps leaves some letters that a terminal obeys as they are.
     sys.stdout.write("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
-
-
-def _writes_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def table(columns: str | Sequence[str], rows: Iterable[Iterable[Any]], *, title: str = "") -> Any:

@@ -175,7 +175,9 @@ def maximise(
     """
     chosen = preset(target, config.mode, steps=config.steps, tv=config.tv)
     objective = chosen.with_variation(objective)
-    climbed = target if _missing(target.folded, objective) else target.folded
+    # A layer that is looked at may have been folded away.
+    is_there = set(objective.layers) <= {row.name for row in layer_rows(target.folded.network)}
+    climbed = target.folded if is_there else target
     climb = Climb(climbed, objective, chosen.held, chosen.transforms, chosen.ascent)
     steps = chosen.ascent.steps
     # Frames lie close together at first, where most happens.
@@ -208,11 +210,6 @@ def maximise(
         probabilities=target.probabilities(images),
         unrounded=target.probabilities(pixels),
     )
-
-
-def _missing(target: Target, objective: Objective) -> bool:
-    """Whether an objective looks at a layer that the network does not have, such as one that was folded away."""
-    return not set(objective.layers) <= {row.name for row in layer_rows(target.network)}
 
 
 def _same_classes(maker: Target, other: Target) -> dict[int, int]:

@@ -204,18 +204,15 @@ def strange_statistics(network: Any, *, seen_in: Any | None = None, one_of: int 
         means.append(layer.beta.numpy() if layer.center else np.zeros_like(variance))
         spreads.append((scale * np.sqrt(variance / (variance + layer.epsilon))).astype(np.float32))
     there = {row.name for row in layer_rows(network if seen_in is None else seen_in)}
-    names = (row.name if row.name in there else _feeding(inner.get_layer(row.name)) for row in rows)
+    # In place of one that was folded away, the layer whose output it took.
+    feeding = {row.name: inner.get_layer(row.name).input._keras_history.operation.name for row in rows}
+    names = (row.name if row.name in there else feeding[row.name] for row in rows)
     return StrangeStatistics(tuple(names), tuple(means), tuple(spreads))
 
 
 def normalisations(network: Any) -> list[LayerRow]:
     """The batch normalisations of maps in a network from ``backbones.build``, or a classifier's."""
     return [row for row in layer_rows(network) if row.kind == "BatchNormalization" and min(row.shape[:2]) > 1]
-
-
-def _feeding(layer: Any) -> str:
-    """The name of the layer whose output this one takes."""
-    return layer.input._keras_history.operation.name
 
 
 def _of_class(values: Tensor, classes: Tensor, index: int | None) -> Tensor:
