@@ -2,13 +2,15 @@
 
     TLKERAS_ASSETS=… python -m benchmarks.crossing [--seeds 5] [--data flowers …] [--peer]
     python -m benchmarks.crossing --simulate 300
+    TLKERAS_ASSETS=… python -m benchmarks.crossing --uneven
 
 Features: MobileNetV2 with ImageNet weights, 224 px, by the default recipe of `tlkeras train`. For each seed 30 % of the
 photos are put aside: they are the new photos that the delivered classifier is asked about. Before: of the other 70 %
 a part of 15 % measures, the rest teaches. Now: all 70 % teach, and heads in folds measure on all of them. `--peer`
 does the same by scikit-learn: LogisticRegressionCV inside StratifiedKFold, and once on all, for the first seed.
 `--simulate` draws data sets, and counts how often the 95 % interval holds the accuracy that the head on all photos
-has on 20,000 new ones.
+has on 20,000 new ones. `--uneven` takes few photos of one class, and asks for the mean recall over classes of all
+others with and without `--balance`.
 """
 
 from __future__ import annotations
@@ -93,6 +95,46 @@ def simulate(count: int) -> None:
     )  # fmt: skip
 
 
+# A data set, which of its classes, and photos of each.
+UNEVEN = (
+    ("cats vs dogs", (0, 1), (400, 3)),
+    ("cats vs dogs", (0, 1), (1000, 30)),
+    ("flowers", (0, 1, 2, 3, 4), (100, 10, 40, 5, 20)),
+)
+
+
+def uneven(sets: dict[str, Path], features, seeds: int) -> None:
+    """``features``: gives unit rows and labels of a data set."""
+    from tlkeras.heads.search import search_linear
+
+    rows = []
+    for name, classes, counts in UNEVEN:
+        X, y = features(sets[name])
+        found: dict[str, list[tuple[float, ...]]] = {"none": [], "classes": [], "auto": []}
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            shuffled = [random.permutation(np.flatnonzero(y == label)) for label in classes]
+            taught = np.concatenate([of[:count] for of, count in zip(shuffled, counts, strict=True)])
+            others = [of[count:] for of, count in zip(shuffled, counts, strict=True)]
+            label_of = np.zeros(int(y.max()) + 1, np.int64)
+            label_of[list(classes)] = np.arange(len(classes))
+            for balance, figures in found.items():
+                began = time.perf_counter()
+                made = search_linear(X[taught], label_of[y[taught]], None, None, len(classes), seed=seed,
+                                     crossed=True, balance=balance)  # fmt: skip
+                seconds = time.perf_counter() - began
+                recalls = [np.mean(made.head.logits(X[of]).argmax(1) == label) for label, of in enumerate(others)]
+                figures.append((np.mean(recalls), made.balance == "classes", seconds))
+        none, same, auto = (np.mean(figures, axis=0) for figures in found.values())
+        rows.append(
+            (name, " : ".join(map(str, counts)), *(f"{100 * one[0]:.1f} %" for one in (none, same, auto)),
+             f"{auto[1] * seeds:.0f} of {seeds}", f"{none[2]:.2f}", f"{auto[2]:.2f}")
+        )  # fmt: skip
+    print_table(
+        ("data", "photos", "mean recall, none", "classes", "auto", "auto balances", "seconds, none", "auto"), rows
+    )
+
+
 def peer(X, y, new_X, new_y, seed: int) -> tuple[float, float, float]:
     """scikit-learn: accuracy out of fold and of the head on all for new photos, and seconds."""
     from sklearn.linear_model import LogisticRegressionCV
@@ -117,6 +159,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", metavar="NAME", help="only these data sets, as the table names them")
     parser.add_argument("--peer", action="store_true", help="scikit-learn beside it, for the first seed")
     parser.add_argument("--simulate", type=int, metavar="COUNT", help="draw so many data sets instead")
+    parser.add_argument("--uneven", action="store_true", help="classes of unequal size instead")
     options = parser.parse_args()
     if options.simulate:
         simulate(options.simulate)
@@ -137,6 +180,14 @@ def main() -> None:
     rows, peers = [], []
     with tempfile.TemporaryDirectory() as folder:
         sets = data_sets(Path(folder))
+        if options.uneven:
+
+            def features(path: Path):
+                checked = audit(open_dataset(path))
+                return unit_rows(source.of(checked.kept_verdicts, Silent()).matrix), checked.kept.labels
+
+            uneven(sets, features, options.seeds)
+            return
         for name in options.data or sets:
             checked = audit(open_dataset(sets[name]))
             X = unit_rows(source.of(checked.kept_verdicts, Silent()).matrix)

@@ -6,6 +6,8 @@ import pytest
 
 from tlkeras.choosing.compare import CompareConfig
 from tlkeras.errors import ConfigError
+from tlkeras.fine_tuning.config import FineTuneConfig
+from tlkeras.heads.config import HeadConfig
 from tlkeras.training.config import TrainConfig
 
 
@@ -29,7 +31,17 @@ def test_a_comparison_makes_photos_square_as_training_does():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"fit": "squeeze"}, {"seed": -1}, {"test_fraction": 0.6}, {"validation_fraction": 0.0}, {"size_px": 8}]
+    "wrong",
+    [
+        {"balance": "clases"},
+        {"balance": "classes", "head": HeadConfig("mlp")},
+        {"balance": "classes", "fine_tune": FineTuneConfig(epochs=1)},
+        {"fit": "squeeze"},
+        {"seed": -1},
+        {"test_fraction": 0.6},
+        {"validation_fraction": 0.0},
+        {"size_px": 8},
+    ],
 )
 def test_wrong_values_are_refused(wrong):
     with pytest.raises(ConfigError):

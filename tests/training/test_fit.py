@@ -1,6 +1,7 @@
 """Training steps: what is asked for is what comes out, and nothing of the test is seen before the end."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from tlkeras.progress import Silent
 from tlkeras.run_facts import read_run, trained_on
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.config import TrainConfig
-from tlkeras.training.fit import fit, in_background
+from tlkeras.training.fit import fit, in_background, uneven_words
 from tlkeras.training.measure import measure, with_class_names
 from tlkeras.training.run import joined, train
 
@@ -147,6 +148,22 @@ def test_one_photo_more_costs_one_pass(config, tmp_path):
     tinted((40, 90, 200), 77).save(tmp_path / "data" / "blue" / "new.png")
     (tmp_path / "data" / "blue" / "0.png").rename(tmp_path / "data" / "blue" / "renamed.png")
     assert fit(config, open_dataset(tmp_path / "data"), Silent()).features.extraction.computed == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((9, 3), ""),
+        ((10, 3), "'a' has 10 photos, 'b' 3: .*Add photos of small classes.*--balance classes"),
+        ((4, 4), ""),
+    ],
+)
+def test_classes_of_very_different_size_are_told(counts, words):
+    labels = np.repeat([0, 1], counts)
+    images = LabelledImages("x", "x", ("a", "b"), tuple(map(str, range(len(labels)))), labels, np.full(len(labels), ""))
+    said = uneven_words(images)
+    assert bool(said) == bool(words)
+    assert re.search(words, said)
 
 
 def test_classes_are_matched_by_name():

@@ -17,12 +17,13 @@ from functools import partial
 import numpy as np
 
 from tlkeras.heads.config import HeadConfig
+from tlkeras.heads.crossing import Crossing
 from tlkeras.heads.folds import held_out_folds, out_of_fold
 from tlkeras.heads.linear import unit_rows
 from tlkeras.heads.logits import fit_temperature, log_losses
 from tlkeras.heads.mlp import NotTriedError, mlp_out_of_fold
 from tlkeras.heads.neighbours import vote
-from tlkeras.heads.search import Crossing, HeadResult, search_linear
+from tlkeras.heads.search import HeadResult, search_linear
 from tlkeras.progress import Reporter
 
 # From the quickest to the slowest; what the budget does not reach is left out at the end.
@@ -39,11 +40,17 @@ Rows = tuple[np.ndarray, np.ndarray]  # features float32 [N, D], labels int [N]
 
 
 def linear_result(
-    train: Rows, validation: Rows, class_count: int, seed: int, groups: np.ndarray | None, crossed: bool
+    train: Rows,
+    validation: Rows,
+    class_count: int,
+    seed: int,
+    groups: np.ndarray | None,
+    crossed: bool,
+    balance: str = "none",
 ) -> HeadResult:
     """The linear head of ``search_linear`` on features as they come, which are made of unit length first."""
     rows = (unit_rows(train[0]), train[1], unit_rows(validation[0]), validation[1])
-    return search_linear(*rows, class_count, seed=seed, groups=groups, crossed=crossed)
+    return search_linear(*rows, class_count, seed=seed, groups=groups, crossed=crossed, balance=balance)
 
 
 @dataclass(frozen=True)

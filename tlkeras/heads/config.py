@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KINDS: tuple[str, ...] = ("linear", "mlp")
 AUTO = "auto"
+# Whether every class counts the same in a linear head.
+BALANCES: tuple[str, ...] = ("auto", "none", "classes")
 
 
 @dataclass(frozen=True)

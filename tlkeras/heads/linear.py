@@ -169,26 +169,20 @@ class PathSolver:
     """Solves one training set for one strength after another, each from where the last one ended.
 
     ``rows`` float32 [N, R] on principal axes whose mean squares are ``spread`` [R]; ``labels`` int [N].
-    ``start``: ``theta`` of another solver to begin with. After ``solve``, ``theta`` [R + 1, K], ``coefficients`` [R, K]
-    and ``intercepts`` [K] are float64, and ``left_nats`` is what one more step promised to gain. A class
-    without rows is fine: its intercept only becomes small.
+    ``weights`` float [N], of mean about 1, is what each row's loss counts; ``start`` another solver's ``theta``. After
+    ``solve``, ``theta`` [R + 1, K], ``coefficients`` [R, K] and ``intercepts`` [K] are float64, and ``left_nats`` is
+    what one more step promised to gain. A class without rows is fine: its intercept only becomes small.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        labels: np.ndarray,
-        class_count: int,
-        spread: np.ndarray,
-        *,
-        start: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, class_count: int, spread: np.ndarray, *,
+                 weights: np.ndarray | None = None, start: np.ndarray | None = None) -> None:  # fmt: skip
         self._rows = rows
         self._labels = labels
         self._spread = spread
+        self._weights = None if weights is None else np.asarray(weights, np.float32)
         self._picked = np.arange(len(labels))
         if start is None:
-            counts = np.bincount(labels, minlength=class_count) + 0.5
+            counts = np.bincount(labels, weights, class_count) + 0.5
             # The last row is the intercepts': optimal for infinitely strong regularisation.
             start = np.zeros((rows.shape[1] + 1, class_count))
             start[-1] = np.log(counts / counts.sum())
@@ -263,15 +257,18 @@ class PathSolver:
         return self
 
     def _loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean log loss and its derivative by the logits times N, which is p - y, float32 [N, K]."""
+        """The mean log loss and its derivative by the logits times N, p - y times a row's weight, float32 [N, K]."""
         shifted = logits - logits.max(axis=1, keepdims=True)
         chosen = shifted[self._picked, self._labels]
         np.exp(shifted, out=shifted)
         total = shifted.sum(axis=1, keepdims=True)
-        loss = float(np.mean(np.log(total[:, 0].astype(np.float64)) - chosen))
+        losses = np.log(total[:, 0].astype(np.float64)) - chosen
         shifted /= total
         shifted[self._picked, self._labels] -= 1.0
-        return loss, shifted
+        if self._weights is not None:
+            losses *= self._weights
+            shifted *= self._weights[:, None]
+        return float(losses.mean()), shifted
 
     def _penalty(self, decay: float) -> float:
         return 0.5 * decay * _dot(self.theta[:-1], self.theta[:-1])
@@ -292,7 +289,8 @@ class PathSolver:
         """One over the diagonal of the Hessian on principal axes, float64 [R + 1, K]."""
         # |p - y| (1 - |p - y|) = p (1 - p), whether y is 0 or 1.
         distance = np.abs(residual)
-        variance = np.maximum((distance * (1.0 - distance)).mean(axis=0, dtype=np.float64), 1e-4)
+        share = distance if self._weights is None else distance / self._weights[:, None]
+        variance = np.maximum((distance * (1.0 - share)).mean(axis=0, dtype=np.float64), 1e-4)
         inverse = np.empty_like(self.theta)
         inverse[:-1] = 1.0 / (self._spread[:, None] * variance + decay)
         inverse[-1] = 1.0 / variance

@@ -10,11 +10,12 @@ import numpy as np
 from tlkeras.errors import DataError
 from tlkeras.heads.auto import Rows, linear_result, search_heads
 from tlkeras.heads.config import HeadConfig, HeadSearch, head_logits
+from tlkeras.heads.crossing import Crossing
 from tlkeras.heads.folds import assign_folds
 from tlkeras.heads.linear import NOT_CONVERGED, LinearHead
 from tlkeras.heads.logits import fit_temperature
 from tlkeras.heads.mlp import EPOCHS, NotTriedError, fit_mlp, mlp_out_of_fold
-from tlkeras.heads.search import Crossing, HeadResult
+from tlkeras.heads.search import HeadResult
 from tlkeras.progress import Reporter
 
 
@@ -50,6 +51,7 @@ def train_head(
     seed: int,
     groups: np.ndarray | None = None,
     crossed: bool = False,
+    balance: str = "none",
     reporter: Reporter,
 ) -> Head:
     """Train a head on features and labels of train and validation.
@@ -60,6 +62,7 @@ def train_head(
 
     ``crossed``: all images are in ``train``, none in validation. Each is judged by a head that had not seen it, and
     the head is trained on all; an MLP for as many epochs as was best in the middle one of the folds.
+    ``balance``: of the linear head, see ``search_linear``.
 
     Raises: DataError, ConfigError: as ``search_linear`` and ``fit_mlp``.
     """
@@ -69,8 +72,9 @@ def train_head(
         if crossed:
             return _crossed_mlp(wanted, train, class_count, seed, groups, reporter)
         return _mlp(wanted, train, validation, class_count, seed, reporter)
-    result = linear_result(train, validation, class_count, seed, groups, crossed)
-    reporter.say(f"     head  linear, L2 strength C = {result.strength:.1e}, chosen in {result.seconds:.1f} s")
+    result = linear_result(train, validation, class_count, seed, groups, crossed, balance)
+    evenly = ", every class counting the same" * (result.balance == "classes")
+    reporter.say(f"     head  linear, L2 strength C = {result.strength:.1e}, chosen in {result.seconds:.1f} s{evenly}")
     return _linear(result, reporter)
 
 
@@ -83,6 +87,7 @@ def _linear(result: HeadResult, reporter: Reporter) -> Head:
         description={
             "kind": "linear",
             "strength": result.strength,
+            "balance": result.balance,
             "curve": result.curve,
             "converged": result.converged,
         },

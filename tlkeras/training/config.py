@@ -7,10 +7,10 @@ from typing import Any
 
 from tlkeras.backbones import table as backbones
 from tlkeras.backbones.table import OWN_FIT
-from tlkeras.errors import ConfigError
+from tlkeras.errors import ConfigError, unknown
 from tlkeras.fine_tuning.config import FineTuneConfig
-from tlkeras.heads.config import HeadConfig, HeadSearch, head_from_json
-from tlkeras.options import DATA, NETWORK, option
+from tlkeras.heads.config import BALANCES, HeadConfig, HeadSearch, head_from_json
+from tlkeras.options import DATA, HEAD, NETWORK, option
 
 DEFAULT_BACKBONE = "mobilenet_v2"
 # The share that measures where a part must be held out and none was named.
@@ -28,6 +28,7 @@ class TrainConfig:
     ``auto``, in whose place the backbone's own is kept.
     mirror: average the features of every image with those of its mirror image (twice the work).
     head: which head is trained on the features, or how long to search for the best one.
+    balance: whether every class counts the same in a linear head, see ``tlkeras.heads.search.search_linear``.
     validation_fraction, test_fraction: shares that are split off where the data has no such split, 0..0.5. Without a
     test_fraction no photo is held out where every one can be judged by a head that had not seen it (``crossed`` in
     ``tlkeras.training.fit``), else ``HELD_OUT``.
@@ -53,6 +54,9 @@ class TrainConfig:
     )
     mirror: bool = option(False, "Average the features of each photo with those of its mirror image.", panel=NETWORK)
     head: HeadConfig | HeadSearch = field(default_factory=HeadConfig)
+    balance: str = option(
+        "auto", "Of a linear head: classes (all count the same), none, or auto where they are uneven.", panel=HEAD
+    )
     validation_fraction: float = option(0.15, "Share split off for choosing the head.", panel=DATA)
     test_fraction: float | None = option(
         None,
@@ -91,6 +95,14 @@ class TrainConfig:
             share = getattr(self, name)
             if share is not None and not 0 < share <= 0.5:
                 raise ConfigError(f"{name} must lie above 0 and not above 0.5", received=share)
+        if self.balance not in BALANCES:
+            raise unknown("balance", self.balance, BALANCES)
+        if self.balance == "classes" and (self.head.kind != "linear" or self.fine_tune is not None):
+            raise ConfigError(
+                "--balance classes weighs the photos of a frozen network's linear head",
+                received="--fine-tune" if self.fine_tune is not None else f"--head {self.head.kind}",
+                next_step="Leave one of them out.",
+            )
         if not self.memory_gb > 0:
             raise ConfigError("--memory-gb is a positive number", received=self.memory_gb)
         if not 0 <= self.seed < 2**32:

@@ -14,13 +14,14 @@ import numpy as np
 
 from tlkeras import backbones
 from tlkeras.data.audit import Audit, require_clean
-from tlkeras.data.dataset import LabelledImages
+from tlkeras.data.dataset import LabelledImages, plural
 from tlkeras.data.splits import split
 from tlkeras.data.verdicts import Verdict
-from tlkeras.errors import ConfigError
+from tlkeras.errors import ConfigError, printable
 from tlkeras.evaluation.calibration import expected_calibration_error
 from tlkeras.features.source import Features, FeatureSource
 from tlkeras.heads.logits import fit_temperature, softmax, temperature_warning
+from tlkeras.heads.search import UNEVEN
 from tlkeras.heads.train import Head
 from tlkeras.progress import LOADING, Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
@@ -118,6 +119,8 @@ def fit(
     features = features_of(data, checked, source, reporter)
     clock.stop("features")
 
+    if warning := uneven_words(images):
+        reporter.say(warning)
     keys = [verdict.sha256 for verdict in verdicts] if crossed else None
     head = fit_head(config, images, checked.groups, features, reporter, crossed_by=keys)
     temperature = fit_temperature(head.held_out_logits, head.held_out_labels)
@@ -160,6 +163,19 @@ def _crosses(config: TrainConfig, images: LabelledImages, feature_size: int, hol
             next_step="Leave it out, or give --test-fraction too.",
         )
     return True
+
+
+def uneven_words(images: LabelledImages) -> str:
+    """What to say of classes of very different size, and what to do; nothing where they are not."""
+    counts = {name: count for name, count in images.class_counts().items() if count}
+    small, large = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[large] <= UNEVEN * counts[small]:
+        return ""
+    return (
+        f"warning: '{printable(large)}' has {plural(counts[large], 'photo')}, '{printable(small)}' {counts[small]:,}: "
+        f"accuracy says little of '{printable(small)}'. Add photos of small classes, and look at macro F1 and at each "
+        "class; --balance classes makes all count the same, none leaves them as they are"
+    )
 
 
 def _fine_tuned(

@@ -64,6 +64,12 @@ def fit_head(
                 received=f"--memory-gb {config.memory_gb:g}",
                 next_step=f"Give --memory-gb {least:g}, or train a linear head without --fine-tune.",
             )
+        if config.balance == "classes":
+            raise ConfigError(
+                "classes are balanced in memory",
+                received=f"{count:,} images, --memory-gb {config.memory_gb:g}",
+                next_step="Give more memory, or leave --balance out.",
+            )
         return _InBatches(config, images, train, validation, groups, features, budget).fitted(reporter)
     if crossed_by is not None:
         train, validation = np.argsort(crossed_by, kind="stable"), validation[:0]
@@ -75,6 +81,7 @@ def fit_head(
         seed=config.seed,
         groups=first_seen(groups[np.concatenate([train, validation])]),
         crossed=crossed_by is not None,
+        balance="none" if config.fine_tune else config.balance,
         reporter=reporter,
     )
     if crossed_by is None or head.held_out_rows is None:
