@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,13 +20,14 @@ from tlkeras.cli.command import (
     IncludeSeenOption,
     command,
 )
-from tlkeras.cli.console import Terminal
+from tlkeras.cli.console import Terminal, table
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.heads.config import AUTO, HeadConfig, HeadSearch, head_named
 from tlkeras.options import DATA
 from tlkeras.training.config import DEMO_BACKBONE, TrainConfig
 
 if TYPE_CHECKING:
+    from tlkeras.evaluation.metrics import Evaluation
     from tlkeras.training.measure import Measurement
     from tlkeras.training.run import Run
 
@@ -44,6 +46,12 @@ _NOT_FOR_A_RATE = (
     "save_seconds",
     "report",
 )
+
+
+# Up to here a confusion matrix fits a terminal, and classes are listed in their own order.
+_SMALL = 12
+_WORST_CLASSES = 20
+_PAIRS = 10
 
 
 @command(
@@ -109,7 +117,6 @@ def train(
         line.refuse(names, because, unless=takes_effect)
     options = train_options(line, data)
     fine_tuning = FineTuneConfig(epochs=1 if fine_tune is None else fine_tune, **tuned)
-    from tlkeras.evaluation.tables import search_tables, tables
     from tlkeras.report.build import write_report
     from tlkeras.run_facts import read_run
     from tlkeras.training.run import find_rate as search_rate
@@ -156,8 +163,6 @@ def evaluate(
     from tlkeras.features.shards import holds_features
 
     line.refuse((*LAYOUT, "engine", "data_dir"), "on extracted features", unless=not holds_features(data))
-    from tlkeras.evaluation.tables import tables
-
     measurement = measured(run, data, data_dir, engine, include_seen, line.terminal, **line.values(TrainConfig))
     line.answer(measurement.to_json(), tables(measurement.evaluation))
 
@@ -203,3 +208,85 @@ def train_options(line: CommandLine, data: str | None) -> dict[str, Any]:
     if data == "demo" and "backbone" not in line.given:
         options["backbone"] = DEMO_BACKBONE
     return options
+
+
+def tables(evaluation: Evaluation) -> list[Any]:
+    """The headline, the classes, the most confused pairs and, up to 12 classes, the confusion matrix.
+
+    With more than 12 classes the worst 20 are listed, worst first. Pairs are left out when nothing was confused.
+    """
+    from tlkeras.evaluation.metrics import measured_words, percent
+
+    def within(share: float, interval: tuple[float, float]) -> str:
+        return f"{percent(share)}  (95 %: {percent(interval[0])} to {percent(interval[1])})"
+
+    headline = [("images", evaluation.images), ("accuracy", within(evaluation.accuracy, evaluation.accuracy_interval))]
+    if evaluation.folds > 1:
+        headline.append(("measured", measured_words(evaluation.images, evaluation.folds)))
+    headline += [
+        ("mean per-class accuracy", percent(evaluation.mean_per_class_accuracy)),
+        ("macro F1", within(evaluation.macro_f1, evaluation.macro_f1_interval)),
+    ]
+    if evaluation.top5_accuracy is not None:
+        headline.append(("top-5 accuracy", percent(evaluation.top5_accuracy)))
+    headline += [("log loss", f"{evaluation.log_loss:.4f}"), ("calibration error (ECE)", percent(evaluation.ece))]
+    figures, title = list(evaluation.per_class), "Classes"
+    if len(figures) > _SMALL:
+        known = (c for c in figures if c.recall is not None)
+        figures = sorted(known, key=lambda c: (c.f1 or 0.0, c.recall or 0.0))[:_WORST_CLASSES]
+        title = f"Classes, worst {len(figures)} of {len(evaluation.class_names)}"
+    classes = (
+        (
+            c.name,
+            c.images,
+            percent(c.precision),
+            percent(c.recall),
+            "–" if c.recall_interval is None else " to ".join(f"{100 * bound:.0f}" for bound in c.recall_interval),
+            percent(c.f1),
+        )
+        for c in figures
+    )
+    shown = [
+        table("measure | value", headline, title="Evaluation"),
+        table("class | >images | >precision | >recall | >95 % | >F1", classes, title=title),
+    ]
+    if pairs := confused_pairs(evaluation):
+        shown.append(table("true | predicted | >images", pairs, title="Most confused"))
+    names = evaluation.class_names
+    if len(names) <= _SMALL:
+        counts = ((name, *(n or "·" for n in row)) for name, row in zip(names, evaluation.confusion, strict=True))
+        columns = ["true \\ predicted", *(f">{name}" for name in names)]
+        shown.append(table(columns, counts, title="Confusion matrix (images)"))
+    return shown
+
+
+def search_tables(head: Mapping[str, Any]) -> list[Any]:
+    """The candidates of a head search; none where ``head``, its description, has no search."""
+    from tlkeras.evaluation.metrics import percent
+
+    search = head.get("search")
+    if search is None:
+        return []
+    rows = (
+        (
+            row["name"],
+            "–" if row["log_loss"] is None else f"{row['log_loss']:.4f}",
+            percent(row["accuracy"]),
+            f"{row['seconds']:.1f}",
+            "chosen" if row["name"] == search["chosen"] else row["note"],
+        )
+        for row in search["candidates"]
+    )
+    return [table("candidate | >log loss | >accuracy | >seconds | ", rows, title="Heads on held-out images")]
+
+
+def confused_pairs(evaluation: Evaluation, limit: int = _PAIRS) -> list[tuple[str, str, int]]:
+    """(true class, predicted class, images) for the most frequent confusions, most images first."""
+    names = evaluation.class_names
+    pairs = [
+        (names[row], names[column], images)
+        for row, counts in enumerate(evaluation.confusion)
+        for column, images in enumerate(counts)
+        if row != column and images
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:limit]

@@ -3,8 +3,8 @@ import io
 import numpy as np
 from rich.console import Console
 
+from tlkeras.cli.training import confused_pairs, tables
 from tlkeras.evaluation.metrics import evaluate_probabilities
-from tlkeras.evaluation.tables import confused_pairs, tables
 
 
 def evaluation(predicted, labels, classes):
@@ -29,7 +29,7 @@ def test_small_problem_shows_everything_and_names_are_not_markup():
 
 
 def test_perfect_predictions_have_no_confused_pairs():
-    assert [table.title for table in tables(evaluation([0, 1], [0, 1], 2))] == [
+    assert [str(table.title) for table in tables(evaluation([0, 1], [0, 1], 2))] == [
         "Evaluation",
         "Classes",
         "Confusion matrix (images)",
@@ -41,7 +41,7 @@ def test_many_classes_list_the_worst_first_without_a_matrix():
     predicted = labels.copy()
     predicted[2 * 17 : 2 * 17 + 2] = 3
     shown = tables(evaluation(predicted, labels, 30))
-    assert [table.title for table in shown] == ["Evaluation", "Classes, worst 20 of 30", "Most confused"]
+    assert [str(table.title) for table in shown] == ["Evaluation", "Classes, worst 20 of 30", "Most confused"]
     assert str(next(iter(shown[1].columns[0].cells))) == "[c17]"
 
 
