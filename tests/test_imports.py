@@ -36,7 +36,7 @@ def test_nothing_heavy_is_imported(code, heavy):
 WITHOUT_TENSORFLOW = (
     "predict run {photos}/blue/00.jpg",
     "predict run {photos} --to shards",
-    "evaluate run {photos}",
+    "evaluate run {photos} --include-seen",
     "train {photos} --out again --head linear --validation-fraction 0.2 {network}",
     "report run",
     "report run {photos} --include-seen",
