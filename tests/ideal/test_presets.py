@@ -1,5 +1,7 @@
 """Presets suit the mode and the family of the network, and give way to what the user wants."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.networks import small_network
@@ -43,6 +45,14 @@ def test_a_family_without_is_made_smoother_instead(normalised, plain):
     assert chosen.tv > other.tv
     assert chosen.held.decay > other.held.decay
     assert chosen.ascent == other.ascent
+
+
+def test_a_family_with_a_preset_of_its_own_gets_it(normalised):
+    own = preset(replace(normalised, backbone="efficientnet_lite0"), "fourier")
+    other = preset(replace(normalised, backbone="mobilenet_v2"), "fourier")
+    assert other == preset(normalised, "fourier")
+    assert own.ascent.rate < other.ascent.rate
+    assert own.transforms.noise_255 > other.transforms.noise_255
 
 
 def test_the_plain_loop_climbs_the_logit_alone(normalised):
