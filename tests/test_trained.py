@@ -311,6 +311,7 @@ def test_predicting_in_a_loop_opens_one_engine(classifier, monkeypatch):
     monkeypatch.setattr(engines, "open_engine", lambda *given, **named: opened.append(1) or opening(*given, **named))
     fresh = TrainedClassifier(classifier.config, classifier.backbone, classifier.head_weights)
     data = encode(photo(33, 20), "PNG")
+    assert fresh.predictor(images=1) is fresh.predictor(images=2) is not fresh.predictor()
     for _ in range(3):
         fresh.predict([data])
         fresh.predict([data, data])

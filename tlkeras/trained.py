@@ -32,7 +32,7 @@ from tlkeras.description import (
     hash_of,
     read_description,
 )
-from tlkeras.engines import features_of
+from tlkeras.engines import FEW, features_of
 from tlkeras.errors import ClassifierError, WeightsError
 from tlkeras.heads.config import build_head, head_layout
 from tlkeras.heads.logits import softmax
@@ -53,6 +53,7 @@ class TrainedClassifier:
         # Stored features and graphs are found by what the weights are.
         self.config = replace(config, backbone_sha256=backbone.sha256)
         self.backbone = backbone
+        self._predictors: dict[tuple[str, bool], Predictor] = {}
         self.head_weights = tuple(np.asarray(values, np.float32) for values in head)
 
     @classmethod
@@ -124,18 +125,17 @@ class TrainedClassifier:
 
     def predictor(self, *, engine: str = "auto", images: int | None = None) -> Predictor:
         """The one predictor of this classifier; ``engine``, ``images``: see ``tlkeras.engines.Runner``."""
-        return Predictor(self, engine=engine, images=images)
-
-    @cached_property
-    def _predictor(self) -> Predictor:
-        return self.predictor()
+        asked = engine, images is not None and images < FEW
+        if asked not in self._predictors:  # to open an engine takes longer than to answer one image
+            self._predictors[asked] = Predictor(self, engine=engine, images=images)
+        return self._predictors[asked]
 
     def predict(self, images: Sequence[Any], *, batch_size: int = 32) -> np.ndarray:
         """Calibrated probabilities float32 ``[N, K]`` of images; see ``Predictor.answers``.
 
         Raises: ImageError, naming the image, for one that cannot be decoded.
         """
-        return self._predictor.predict(images, batch_size=batch_size)
+        return self.predictor(images=len(images)).predict(images, batch_size=batch_size)
 
     def save(self, folder: str | Path) -> Path:
         """Save into a new folder, which appears whole or not at all.
