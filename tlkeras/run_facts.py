@@ -28,12 +28,16 @@ _ENOUGH = 5
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one test image: its path, the two class names, and the probability (0..1) of the predicted one."""
+    """The answer to one test image: its path, the two class names, and the probability (0..1) of the predicted one.
+
+    label_probability: of the true one; None in runs that did not keep it.
+    """
 
     path: str
     label: str
     predicted: str
     probability: float
+    label_probability: float | None = None
 
     @property
     def right(self) -> bool:
@@ -59,7 +63,8 @@ class RunFacts:
 
     folder: as the user named it. classifier: ``classifier.json``. run: ``run.json``. metrics: ``metrics.json``, as
     ``Evaluation.to_json`` makes it. audit: ``audit.json``. calibration: ``calibration.json``. fine_tuning:
-    ``fine_tuning.json``. images: (path, class name, split) of every used image.
+    ``fine_tuning.json``. images: (path, class name, split) of every used image. contents, groups: by path, the SHA-256
+    of its content and its given group, as far as there are any.
     measured_on: in words, what the metrics were measured on.
     """
 
@@ -71,6 +76,8 @@ class RunFacts:
     calibration: dict[str, Any] | None = None
     fine_tuning: dict[str, Any] | None = None
     images: tuple[tuple[str, str, str], ...] = ()
+    contents: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
     predictions: tuple[Prediction, ...] = ()
     issues: tuple[LabelIssue, ...] = ()
     measured_on: str = "held-out photos"
@@ -154,6 +161,7 @@ def read_run(folder: str | Path) -> RunFacts:
         run["seconds"] = {"all": run["seconds"]}  # as 0.1 wrote it of runs on stored features
     metrics = _json(home / "metrics.json")
     with as_written(home):
+        rows = _split_rows(home)
         crossed = (metrics or {}).get("folds", 1) > 1
         return RunFacts(
             folder=home,
@@ -164,9 +172,17 @@ def read_run(folder: str | Path) -> RunFacts:
             measured_on=CROSSED if crossed else RunFacts.measured_on,
             calibration=_json(home / CALIBRATION_FILE),
             fine_tuning=_json(home / FINE_TUNING_FILE),
-            images=tuple((row["path"], row["label"], row["split"]) for row in _rows(home / "splits.csv")),
+            images=tuple((row["path"], row["label"], row["split"]) for row in rows),
+            contents={row["path"]: row["sha256"] for row in rows if row["sha256"]},
+            groups={row["path"]: row["group"] for row in rows if row.get("group")},
             predictions=tuple(
-                Prediction(row["path"], row["label"], row["predicted"], float(row["probability"]))
+                Prediction(
+                    row["path"],
+                    row["label"],
+                    row["predicted"],
+                    float(row["probability"]),
+                    float(row["label_probability"]) if "label_probability" in row else None,
+                )
                 for row in _rows(home / "predictions.csv")
             ),
             issues=tuple(
@@ -191,14 +207,20 @@ def trained_on(folder: str | Path) -> dict[str, str] | None:
     Raises: ClassifierError when it is neither a run nor a classifier, or a file cannot be read.
     """
     home, _ = _home(folder)
-    rows = _rows(home / "splits.csv")
     with as_written(home):
-        if rows and "sha256" not in rows[0]:
-            audit = _json(home / "audit.json") or {}
-            content = {image["path"]: image["sha256"] for image in audit.get("images", [])}
-            rows = [{**row, "sha256": content.get(printable(row["path"]), "")} for row in rows]
+        rows = _split_rows(home)
         known = {row["sha256"]: row["split"] for row in rows if row["sha256"]}
     return {content: split for content, split in known.items() if split in ("train", "validation")} or None
+
+
+def _split_rows(home: Path) -> list[dict[str, str]]:
+    """The rows of ``splits.csv``; of runs without the content of photos the audit tells it."""
+    rows = _rows(home / "splits.csv")
+    if rows and "sha256" not in rows[0]:
+        audit = _json(home / "audit.json") or {}
+        content = {image["path"]: image["sha256"] for image in audit.get("images", [])}
+        rows = [{**row, "sha256": content.get(printable(row["path"]), "")} for row in rows]
+    return rows
 
 
 def _home(folder: str | Path) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""``tlkeras report`` and ``tlkeras demo``: a run as a page."""
+"""``tlkeras report``, ``tlkeras diff`` and ``tlkeras demo``: runs as pages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlkeras.cli.command import USING, CommandLine, DataDirOption, EngineOption, IncludeSeenOption, command
-from tlkeras.cli.console import Terminal, quiet_tensorflow
-from tlkeras.errors import ConfigError
+from tlkeras.cli.console import Terminal, quiet_tensorflow, table
+from tlkeras.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from tlkeras.run_facts import RunFacts
+
+# Rows of a table of flipped photos.
+_FLIPS = 30
 
 
 @command(USING)
@@ -78,6 +81,40 @@ def _measured(
     measurement = measured(facts.folder, data, data_dir, engine, include_seen, terminal)
     images = measurement.images
     return facts.measured(measurement.evaluation, measurement.answers, images.paths, images.name)
+
+
+@command(USING)
+def diff(
+    line: CommandLine,
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="Run directory.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Run directory, compared with the first.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Also write a page with the photos that flipped, one HTML file.")
+    ] = None,
+) -> None:
+    """Compare two runs on the photos that both have judged: what is gained, whether by chance, which photos flipped."""
+    from tlkeras.report.difference import difference, write_difference
+    from tlkeras.run_facts import read_run
+
+    if out is not None and out.is_dir():
+        raise ConfigError(f"'{out}' is a folder", next_step="Give --out the name of a file.")
+    found = difference(read_run(first), read_run(second))
+    line.terminal.say_all(found.notes)
+    rows = [
+        (
+            flip.kind,
+            printable(flip.second.path),
+            flip.second.label,
+            *(f"{one.predicted} {100 * one.probability:.0f} %" for one in (flip.first, flip.second)),
+        )
+        for flip in found.flips[:_FLIPS]
+    ]
+    more = f", {_FLIPS} of {len(found.flips):,}" if len(found.flips) > _FLIPS else ""
+    columns = "flipped | photo | class | first | second"
+    shown = [table(columns, rows, title=f"Photos with another answer{more}")] if rows else []
+    page = None if out is None else write_difference(found, out)
+    described = {**found.to_json(), "page": None if page is None else str(page)}
+    line.answer(described, shown, found.sentence, *([] if page is None else [f"page: {page}"]))
 
 
 @command(USING, quiet=False)

@@ -268,19 +268,27 @@ def _macro_f1_interval(
     return max(0.0, float(low)), min(1.0, float(high))
 
 
-def paired_interval(one: np.ndarray, other: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
-    """95 % interval, in -1..1, of the accuracy of ``one`` less that of ``other``, both bool [N] on the same photos.
+def paired_interval(
+    one: np.ndarray, other: np.ndarray, *, groups: np.ndarray | None = None, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the mean of ``one`` less that of ``other``, bool or float [N] each, on the same photos.
 
-    Percentile bootstrap over photos. Only photos on which exactly one is right count, so a resample is two binomial
-    numbers.
+    Percentile bootstrap over photos, or over whole ``groups`` [N] of them.
     """
-    count = len(one)
-    gains, losses = int((one & ~other).sum()), int((other & ~one).sum())
-    if not gains + losses:
+    gains = one.astype(np.float64) - other
+    if not gains.any():
         return 0.0, 0.0
+    if groups is None:
+        sums, sizes = gains, np.ones(len(gains))
+    else:
+        _, units = np.unique(groups, return_inverse=True)
+        sums, sizes = np.bincount(units, gains), np.bincount(units).astype(np.float64)
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(count, [gains / count, losses / count, 1 - (gains + losses) / count], size=_RESAMPLES)
-    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / count, [0.025, 0.975])
+    drawn = []
+    for _ in range(_RESAMPLES):
+        rows = rng.integers(0, len(sums), len(sums))
+        drawn.append(sums[rows].sum() / sizes[rows].sum())
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -63,13 +63,13 @@ def _rendered(facts: RunFacts, export: Path | None) -> bytes:
     summary.data["unseen"] = unseen
     # A run names its photos by path, and may come from a stranger.
     summary.data["outside"] = thumbnails.outside([facts.folder, cache_root(), *facts.data_folders])
-    environment = _environment()
-    script = _source("report.js")
-    page = environment.get_template("report.html.j2").render(
+    templates = environment()
+    script = source("report.js")
+    page = templates.get_template("report.html.j2").render(
         facts=facts,
         title=summary.title,
         sections=sections,
-        style=_source("report.css"),
+        style=source("report.css"),
         script=script,
         # The one script that this page may run; nothing that a file name smuggles in is it.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -106,7 +106,8 @@ def _sections(facts: RunFacts, thumbnails: Thumbnails, export: Path | None) -> l
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, which escape every value."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Every value is escaped, whatever the template's name ends with: names come from strangers' files.
@@ -126,5 +127,6 @@ def _unbroken_percent(share: float | None, digits: int = 1) -> str:
 
 
 @functools.cache
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """A style or script beside the templates."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tlkeras.fine_tuning.rate_finder import FoundRate
 
 RUNS_FOLDER = "runs"
+_PREDICTION_COLUMNS = ("path", "label", "predicted", "probability", "label_probability")
 _ISSUE_COLUMNS = ("path", "label", "split", "suggested", "label_probability", "suggested_probability")
 
 
@@ -274,7 +275,7 @@ def _write(run: Run, asked: RunRequest, data: Data) -> None:
     tables = {
         # By its content, sha256, a photo is known again wherever it lies.
         "splits.csv": (("path", "label", "split", "sha256", "group"), _split_rows(fitted)),
-        "predictions.csv": (("path", "label", "predicted", "probability"), _prediction_rows(measurement)),
+        "predictions.csv": (_PREDICTION_COLUMNS, _prediction_rows(measurement)),
         ISSUES_FILE: (_ISSUE_COLUMNS, label_issue_rows(fitted, measurement, seed=asked.config.seed)),
     }
     with staged_folder(run.folder) as staged:
@@ -296,7 +297,7 @@ def _split_rows(fitted: Fitted) -> Iterator[tuple[Any, ...]]:
 def _prediction_rows(measurement: Measurement) -> Iterator[tuple[Any, ...]]:
     images, answers = measurement.images, measurement.answers
     names = images.class_names
-    for path, label, top, share in zip(
-        images.paths, images.labels, answers.predicted, answers.probability, strict=True
+    for path, label, top, share, of_label in zip(
+        images.paths, images.labels, answers.predicted, answers.probability, answers.of_label, strict=True
     ):
-        yield path, names[label], names[top], f"{share:.6f}"
+        yield path, names[label], names[top], f"{share:.6f}", f"{of_label:.6g}"
