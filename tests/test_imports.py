@@ -37,7 +37,7 @@ WITHOUT_TENSORFLOW = (
     "predict run {photos}/blue/00.jpg",
     "predict run {photos} --to shards",
     "evaluate run {photos} --include-seen",
-    "train {photos} --out again --head linear --validation-fraction 0.2 {network}",
+    "train {photos} --out again --head linear --validation-fraction 0.2 --test-fraction 0.2 {network}",
     "report run",
     "report run {photos} --include-seen",
     "few-shot {photos} --shots 1,5 --draws 1 {network}",
