@@ -10,8 +10,8 @@ Pillow and ONNX Runtime, that answers the same photo from the exported file. The
 each of 1,000. Nothing else should run on the machine.
 
 ``--agreement``: the engine that answers against Keras on 500 photos, for a network of each family (random weights where
-ImageNet's are not at hand). ``--pixels``: decoding and fitting on threads against ``tf.data``, in turn, and the largest
-difference of a fitted pixel over all photos.
+ImageNet's are not at hand). ``--pixels``: decoding and fitting on threads against ``tf.data``, in turn, the largest
+difference of a fitted pixel over all photos, and what JPEG's own scaling would change (at 96 px: the photos are small).
 """
 
 from __future__ import annotations
@@ -286,6 +286,25 @@ def pixels() -> None:
     print_table(
         ("photos compared", "fits", "largest difference of 255"), [(len(everything), len(FITS), f"{worst:.4f}")]
     )
+    scaled = scaled_down(everything)
+    print_table(
+        ("photos that JPEG's decoder scales down", "largest difference of 255", "median of the largest of a photo"),
+        [(len(scaled), f"{max(scaled):.0f}", f"{statistics.median(scaled):.0f}")],
+    )
+
+
+def scaled_down(paths: list[str], size_px: int = 96) -> list[float]:
+    """The largest difference of fitted pixels, of each photo that its decoder can scale down by half and not below."""
+    from tlkeras.images.decode import decode, read_bytes
+    from tlkeras.images.resize import fit_to_square
+
+    differences = []
+    for data in map(read_bytes, paths):
+        whole, scaled = decode(data).pixels, decode(data, at_least_px=size_px).pixels
+        if whole.shape != scaled.shape:
+            change = fit_to_square(whole, size_px, "stretch") - fit_to_square(scaled, size_px, "stretch")
+            differences.append(float(np.abs(change).max()))
+    return differences
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ def bits_apart(a: bytes, b: bytes) -> int:
 
 
 def hash_of(data: bytes) -> bytes:
-    return dhash(decode(data, at_least_px=64).pixels)
+    return dhash(decode(data).pixels)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,6 +1,7 @@
 """Extraction: verified engines, one pass per image, resumable, and the same numbers whoever computes them."""
 
 import importlib.util
+import time
 import warnings
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from tests.pictures import encode, photo
 from tlkeras import engines
 from tlkeras.backbones.frozen import of_network
 from tlkeras.data.pipeline import pixel_batches
-from tlkeras.errors import ConfigError, ImageError
+from tlkeras.errors import ConfigError, ImageError, WeightsError
 from tlkeras.features import source
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.graphs import relative_difference
+from tlkeras.images.resize import fit_to_square
 
 SIZE = 32
 
@@ -132,21 +134,21 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(backbone, monkeypatc
 
 
 def test_each_image_is_computed_once_and_new_ones_are_paid_for_alone(network, backbone, files, store):
-    first = source.extract(files[:8], keys_of(files[:8]), [store], backbone)
+    first = source.extract(files[:8], keys_of(files[:8]), source.Pass([store], backbone))
     assert (first.computed, first.reused) == (8, 0)
-    again = source.extract(files[:8], keys_of(files[:8]), [store], backbone)
+    again = source.extract(files[:8], keys_of(files[:8]), source.Pass([store], backbone))
     assert (again.computed, again.reused, again.engine) == (0, 8, None)
-    more = source.extract(files, keys_of(files), [store], backbone)
+    more = source.extract(files, keys_of(files), source.Pass([store], backbone))
     assert (more.computed, more.reused) == (3, 8)
     twice = [files[0], files[0]]
-    assert source.extract(twice, ["same", "same"], [store], backbone).computed == 1
+    assert source.extract(twice, ["same", "same"], source.Pass([store], backbone)).computed == 1
     got = store.gather(keys_of(files))
     assert relative_difference(got, expected_features(network, files)) <= 1e-4
 
 
 def test_views_of_an_image(network, backbone, files, store):
     mirrored = FeatureStore(FeatureSpace(**{**store.space.__dict__, "view": "mirrored"}), store.folder.parent)
-    source.extract(files[:2], keys_of(files[:2]), [store, mirrored], backbone)
+    source.extract(files[:2], keys_of(files[:2]), source.Pass([store, mirrored], backbone))
     _, pixels = next(pixel_batches(files[:2], SIZE, "crop"))
     expected = np.asarray(network(pixels[:, :, ::-1], training=False))
     assert relative_difference(mirrored.gather(keys_of(files[:2])), expected) <= 1e-4
@@ -157,22 +159,52 @@ def test_an_interrupted_pass_keeps_what_was_finished(network, backbone, files, s
     def stop_after_first(done, total):
         raise KeyboardInterrupt
 
-    arguments = (files, keys_of(files), [store], backbone)
+    arguments = (files, keys_of(files), source.Pass([store], backbone))
     with pytest.raises(KeyboardInterrupt):
         source.extract(*arguments, batch_size=4, progress=stop_after_first)
     reopened = FeatureStore(store.space, store.folder.parent)
     assert len(reopened) == 4
-    resumed = source.extract(files, keys_of(files), [reopened], backbone)
+    resumed = source.extract(files, keys_of(files), source.Pass([reopened], backbone))
     assert (resumed.computed, resumed.reused) == (7, 4)
     expected = expected_features(network, files)
     assert relative_difference(reopened.gather(keys_of(files)), expected) <= 1e-4
+
+
+def test_what_was_computed_beside_an_audit_is_stored_when_it_is_interrupted(network, backbone, store):
+    space = FeatureSpace(**vars(store.space))
+    begun = source.FeatureSource(backbone, [space], engine="tensorflow")
+    pictures = {f"{number:064x}": np.asarray(photo(50, 40, number)) for number in range(40)}
+
+    def interrupted_audit():
+        with source.Ahead(lambda: begun, SIZE, "crop") as ahead:
+            for key, pixels in pictures.items():
+                ahead.hand_on(key, pixels)
+            while not (ahead._begun and ahead._begun.computed):
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_audit()
+    kept = FeatureStore(space)
+    assert kept.holds(list(pictures)).sum() >= 32
+    first = next(iter(pictures))
+    square = fit_to_square(pictures[first], SIZE, "crop")
+    assert relative_difference(kept.gather([first]), np.asarray(network(square[None], training=False))) <= 1e-4
+
+    def missing():
+        raise WeightsError("no weights")
+
+    with source.Ahead(missing, SIZE, "crop") as ahead:
+        ahead.hand_on("key", pictures[first])
+        with pytest.raises(WeightsError):
+            ahead.finish(lambda done, total: None, 1)
 
 
 def test_a_file_that_went_bad_costs_neither_the_pass_nor_its_neighbours(network, backbone, files, store):
     Path(files[3]).write_bytes(b"no image any more")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        done = source.extract(files, keys_of(files), [store], backbone)
+        done = source.extract(files, keys_of(files), source.Pass([store], backbone))
     assert [index for index, _ in done.failed] == [3]
     assert done.failed[0][1].reason == "not_an_image"
     assert done.computed == 10

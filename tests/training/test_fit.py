@@ -2,17 +2,20 @@
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.pictures import tinted
+from tlkeras.data import pipeline, verdicts
 from tlkeras.data.dataset import LabelledImages
 from tlkeras.data.open import open_dataset
 from tlkeras.errors import ConfigError, DataError
 from tlkeras.heads.config import HeadConfig, head_logits
 from tlkeras.heads.logits import fit_temperature, softmax
+from tlkeras.images.decode import decode
 from tlkeras.progress import Silent
 from tlkeras.run_facts import read_run, trained_on
 from tlkeras.trained import TrainedClassifier
@@ -137,6 +140,26 @@ def test_judging_finds_the_features_of_training(config, photo_folder, tmp_path):
     measurement = measure(TrainedClassifier.load(tmp_path / "run"), open_dataset(photo_folder), engine="tensorflow")
     assert measurement.features.extraction.computed == 0
     assert measurement.evaluation.accuracy == 1.0
+
+
+def test_a_new_photo_is_decoded_once(config, photo_folder, monkeypatch):
+    counts = Counter()
+
+    def counting(data, *limits):
+        counts[data] += 1
+        return decode(data, *limits)
+
+    for module in (verdicts, pipeline):
+        monkeypatch.setattr(module, "decode", counting)
+    fitted = fit(config, open_dataset(photo_folder), Silent())
+    assert set(counts.values()) == {1}
+    extraction = fitted.features.extraction
+    assert (extraction.computed, extraction.reused) == (len(fitted.images), 0)
+    assert extraction.engine is not None
+    # In the audit or afterwards, by whichever engine: the same vectors.
+    again = fit(config, open_dataset(photo_folder), Silent())
+    assert again.features.extraction.computed == 0
+    np.testing.assert_array_equal(again.features.matrix, fitted.features.matrix)
 
 
 def test_one_photo_more_costs_one_pass(config, tmp_path):

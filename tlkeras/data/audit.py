@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections import Counter, defaultdict
@@ -23,6 +24,7 @@ from tlkeras.images.decode import Limits, read_bytes
 
 SHOWN_ROWS = 30
 _NAMED = 5
+HandOn = Callable[[str, np.ndarray], None]
 
 
 @dataclass(frozen=True)
@@ -179,20 +181,22 @@ def audit(
     limits: Limits = Limits(),
     workers: int | None = None,
     full: bool = False,
+    hand_on: HandOn | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Give every file of a data set its verdict.
 
     ``workers``: threads, by default twice the cores, at most 16. ``progress(done, total)`` is called in this thread.
     What was found in the bytes of a file is cached by their SHA-256, and that by the file's inode, size and times: a
-    second audit reads only what has changed since, or with ``full`` every file. An interruption keeps the cache. Raises
-    nothing for any content of any file.
+    second audit reads only what has changed since, or with ``full`` every file. An interruption keeps the cache.
+    ``hand_on``: is given the SHA-256 and the pixels, uint8 ``[H, W, 3]``, of each picture that is decoded, by threads.
+    Raises nothing for any content of any file.
 
     Of several files with the same bytes the first stays, the others are rejected (``duplicate``); if their labels
     differ all are (``conflict``). When splits were given, a copy or near copy of a test image in train or
     validation, and of a validation image in train, is rejected (``leak``).
     """
-    looks = _look_at_all(dataset.paths, limits, workers, full, progress)
+    looks = _look_at_all(dataset.paths, limits, workers, full, hand_on, progress)
     verdicts = [
         first_verdict(path, dataset.class_names[label], str(split), sha256, content)
         for path, label, split, (sha256, content) in zip(
@@ -226,6 +230,7 @@ def _look_at_all(
     limits: Limits,
     workers: int | None,
     full: bool,
+    hand_on: HandOn | None,
     progress: Callable[[int, int], None] | None,
 ) -> list[tuple[str, Content]]:
     cache = ContentCache(limits)
@@ -237,7 +242,7 @@ def _look_at_all(
         progress(len(paths) - len(new), len(paths))
 
     def look(number: int) -> tuple[str, Content]:
-        return _look(paths[number], limits, cache)
+        return _look(paths[number], limits, cache, hand_on)
 
     try:
         # A short queue: an interruption need not wait for it, and no more than `threads` files are in memory.
@@ -251,7 +256,7 @@ def _look_at_all(
     return [result for result in results if result is not None]
 
 
-def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]:
+def _look(path: str, limits: Limits, cache: ContentCache, hand_on: HandOn | None) -> tuple[str, Content]:
     """The SHA-256 of a file (empty when it could not be read) and what its content is."""
     mark = mark_of(path)  # before it is read: what is written meanwhile has another one
     try:
@@ -261,7 +266,7 @@ def _look(path: str, limits: Limits, cache: ContentCache) -> tuple[str, Content]
     sha256 = hashlib.sha256(data).hexdigest()
     content = cache.get(sha256)
     if content is None:
-        content = examine(data, limits)
+        content = examine(data, limits, functools.partial(hand_on, sha256) if hand_on else None)
         cache.put(sha256, content)
     if mark:
         cache.saw(mark, sha256)

@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,7 @@ from tlkeras.storage import cache_root
 
 STATUSES = ("good", "repaired", "suspicious", "rejected")
 # Counts up whenever the same bytes would get another Content; Pillow's version counts too.
-RECIPE = 2
-# The picture is decoded at this size or more: enough for the hash and the spread of its values.
-LOOK_PX = 64
+RECIPE = 3
 SMALL_PX = 32
 HASH_SIDE = 16
 UNIFORM_STD_255 = 2.0
@@ -94,12 +92,17 @@ class Verdict:
         return dataclasses.asdict(self) | {"path": printable(self.path)}
 
 
-def examine(data: bytes, limits: Limits) -> Content:
-    """Decode the bytes of a file and look at the picture; never raises for any bytes."""
+def examine(data: bytes, limits: Limits, hand_on: Callable[[np.ndarray], None] | None = None) -> Content:
+    """Decode the bytes of a file and look at the picture; never raises for any bytes.
+
+    hand_on: is given the pixels, where there are any; see ``DecodedImage``.
+    """
     try:
-        image = decode(data, limits, at_least_px=LOOK_PX)
+        image = decode(data, limits)
     except ImageError as error:
         return Content(reason=error.reason, detail=str(error))
+    if hand_on is not None:
+        hand_on(image.pixels)
     return content_of(image)
 
 
@@ -135,8 +138,10 @@ def content_of(image: DecodedImage) -> Content:
 def dhash(pixels: np.ndarray) -> bytes:
     """The 32 bytes of the difference hash of uint8 ``[H, W, 3]`` pixels."""
     grey = Image.fromarray(pixels).convert("L")
-    small = np.asarray(grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BILINEAR), np.int16)
-    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+    # A large photo is first made smaller by the mean of whole blocks, which takes a tenth of the time.
+    small = grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    values = np.asarray(small, np.int16)
+    return np.packbits(values[:, 1:] > values[:, :-1]).tobytes()
 
 
 def hashes_of(contents: list[str]) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +13,13 @@ import numpy as np
 
 from tlkeras.backbones.frozen import Frozen
 from tlkeras.data.pipeline import BATCH_SIZE, pixel_batches
+from tlkeras.data.squares import SquareQueue
 from tlkeras.data.verdicts import Verdict
 from tlkeras.engines import Runner, averaged, prepare
 from tlkeras.errors import DataError, ImageError
 from tlkeras.features.store import FeatureSpace, FeatureStore
 from tlkeras.graphs import Network
+from tlkeras.images.resize import fit_to_square
 from tlkeras.progress import Advance, Reporter
 
 BATCH_ROWS = 2048
@@ -90,16 +94,20 @@ class FeatureSource:
         """Convert the network for its engine before the first image is there, unless it is converted already."""
         prepare(self.backbone, name=self.engine)
 
-    def of(self, verdicts: Sequence[Verdict], reporter: Reporter) -> Features:
-        """Features of images that the audit has kept, in their order.
+    def begin(self) -> Pass:
+        """A pass of new images."""
+        return Pass([FeatureStore(space) for space in self.spaces], self.backbone, self.engine)
+
+    def of(self, verdicts: Sequence[Verdict], reporter: Reporter, ahead: Ahead | None = None) -> Features:
+        """Features of images that the audit has kept, in their order. ``ahead``: what was computed beside the audit.
 
         Raises: DataError when a file that was good a moment ago cannot be decoded any more; StorageError.
         """
         paths = [v.path for v in verdicts]
         keys = [v.sha256 for v in verdicts]
-        stores = [FeatureStore(space) for space in self.spaces]
         with reporter.step("features") as progress:
-            extraction = extract(paths, keys, stores, self.backbone, engine=self.engine, progress=progress)
+            begun = ahead.finish(progress, len(set(keys))) if ahead else self.begin()
+            extraction = extract(paths, keys, begun, progress=progress)
         if extraction.failed:
             index, error = extraction.failed[0]
             raise DataError(
@@ -107,6 +115,7 @@ class FeatureSource:
                 received=error.rule,
                 next_step="Start again; what was computed is kept.",
             )
+        stores = begun.stores
 
         def read(rows: np.ndarray, most: int) -> Batches:
             for part in cut(stores[0].as_stored(keys, rows), most):
@@ -116,65 +125,147 @@ class FeatureSource:
         return Features(len(keys), self.spaces[0].feature_size, read, extraction)
 
 
+class Pass:
+    """New features on their way into the stores, one per view of the same recipe, in shards of ``SHARD_ROWS``.
+
+    ``backbone``: that of the recipe. computed: the content hashes of what it has seen.
+    """
+
+    def __init__(self, stores: Sequence[FeatureStore], backbone: Network, engine: str = "auto") -> None:
+        self.started = time.perf_counter()
+        self.stores, self.space = stores, stores[0].space
+        views = [store.space.view for store in stores]
+        self.runner = Runner(backbone, views, engine=engine, precision=self.space.precision)
+        self.computed: set[str] = set()
+        self._keys: list[str] = []
+        self._views: list[list[np.ndarray]] = []
+
+    def missing(self, keys: Sequence[str]) -> list[int]:
+        """The indices of what has no vector, of each content one."""
+        known = np.all([store.holds(keys) for store in self.stores], axis=0)
+        return list({key: i for i, key in enumerate(keys) if not known[i] and key not in self.computed}.values())
+
+    def add(self, keys: Sequence[str], pixels: np.ndarray) -> None:
+        """Compute fitted pixels float32 ``[n, S, S, 3]``. Raises: StorageError, ConfigError as ``open_engine`` does."""
+        self._views.append(self.runner.views(pixels))
+        self._keys += keys
+        self.computed.update(keys)
+        if len(self._keys) >= SHARD_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store what waits. Raises: StorageError."""
+        ready, columns = self._keys, list(zip(*self._views, strict=True))
+        self._keys, self._views = [], []
+        for store, rows in zip(self.stores, columns, strict=False):  # no columns where nothing waits
+            store.add(ready, np.concatenate(rows))
+
+
+class Ahead:
+    """Features of the photos that an audit decodes, computed beside it as soon as the source is there.
+
+    So each new photo is decoded once. ``source``: gives it, when it is ready. ``hand_on``: for ``audit``. Leaving the
+    context ends it; what was computed is stored.
+    """
+
+    def __init__(self, source: Callable[[], FeatureSource], size_px: int, fit: str) -> None:
+        self._source, self._size_px, self._fit = source, size_px, fit
+        self._squares = SquareQueue(size_px)
+        self._result: Future[Pass] = Future()
+        self._begun: Pass | None = None
+        self._left = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Ahead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left = True
+        self._squares.stop()
+        self._squares.close()
+        # Without a source nothing is at stake, and to make one takes seconds.
+        if self._begun is not None:
+            self._thread.join()
+
+    def hand_on(self, key: str, pixels: np.ndarray) -> None:
+        """Take a decoded picture, uint8 ``[H, W, 3]``."""
+        self._squares.put(key, fit_to_square(pixels, self._size_px, self._fit))
+
+    def finish(self, progress: Advance, total: int) -> Pass:
+        """Wait for what was handed on.
+
+        Raises: what the source raises; StorageError, ConfigError as ``Pass.add``.
+        """
+        self._squares.close()
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            if self._begun is not None:
+                progress(min(len(self._begun.computed), total), total)
+        return self._result.result()
+
+    def _run(self) -> None:
+        try:
+            begun = self._begun = self._source().begin()
+            try:
+                for keys, pixels in self._squares.batches(BATCH_SIZE):
+                    if self._left:
+                        break
+                    new = begun.missing(keys)
+                    if new:
+                        begun.add([keys[i] for i in new], pixels[new])
+            finally:
+                begun.flush()
+            self._result.set_result(begun)
+        # Whatever it is, it is raised where the result is asked for.
+        except BaseException as error:
+            self._result.set_exception(error)
+        finally:
+            self._squares.stop()
+
+
 def extract(
     paths: Sequence[str],
     keys: Sequence[str],
-    stores: Sequence[FeatureStore],
-    backbone: Network,
+    begun: Pass,
     *,
-    engine: str = "auto",
     batch_size: int = BATCH_SIZE,
     progress: Advance = lambda done, total: None,
 ) -> Extraction:
-    """Make sure that every image has its vector in every store.
+    """Make sure that every image has its vector in every store. ``keys``: content hash of each file.
 
-    ``keys``: content hash of each file. ``stores``: one per view of the same recipe. ``backbone``: that of the recipe.
-    Finished vectors are stored in shards of ``SHARD_ROWS``, and what is finished when the pass is interrupted is stored
-    too, so that the next call goes on from there. Memory does not grow with the number of images.
+    What is finished when the pass is interrupted is stored, so that the next call goes on from there. Memory does not
+    grow with the number of images.
 
     Raises: StorageError when the disk refuses; ConfigError as ``open_engine`` does.
     """
-    started = time.perf_counter()
-    # One file of each content is enough.
-    known = np.all([store.holds(keys) for store in stores], axis=0)
-    missing = list({key: i for i, key in enumerate(keys) if not known[i]}.values())
+    missing = begun.missing(keys)
     failed: list[tuple[int, ImageError]] = []
-    space = stores[0].space
-    views = [store.space.view for store in stores]
-    runner = Runner(backbone, views, engine=engine, precision=space.precision)
-    keys_waiting: list[str] = []
-    views_waiting: list[list[np.ndarray]] = []
-    done = 0
-
-    def store_waiting() -> None:
-        ready, columns = list(keys_waiting), list(zip(*views_waiting, strict=True))
-        keys_waiting.clear()
-        views_waiting.clear()
-        for store, rows in zip(stores, columns, strict=False):  # no columns where nothing waits
-            store.add(ready, np.concatenate(rows))
-
+    # Of what was computed already, as far as it is asked for.
+    done = len(begun.computed.intersection(keys))
+    total = done + len(missing)
     try:
         batches = pixel_batches(
             [paths[i] for i in missing],
-            space.size_px,
-            space.fit,
+            begun.space.size_px,
+            begun.space.fit,
             batch_size=batch_size,
             failed=lambda index, error: failed.append((missing[index], error)),
         )
+        if done:
+            progress(done, total)
         for indices, pixels in batches:
-            keys_waiting += [keys[missing[i]] for i in indices]
-            views_waiting.append(runner.views(pixels))
-            if len(keys_waiting) >= SHARD_ROWS:
-                store_waiting()
+            begun.add([keys[missing[i]] for i in indices], pixels)
             done += len(indices)
-            progress(done, len(missing))
+            progress(done, total)
     finally:
-        store_waiting()
+        begun.flush()
+    engine = begun.runner.engine
     return Extraction(
         computed=done,
-        reused=len(keys) - len(missing),
+        reused=len(keys) - total,
         failed=tuple(failed),
-        engine=runner.engine.name if runner.engine else None,
-        difference=runner.engine.difference if runner.engine else None,
-        seconds=time.perf_counter() - started,
+        engine=engine.name if engine else None,
+        difference=engine.difference if engine else None,
+        seconds=time.perf_counter() - begun.started,
     )

@@ -175,7 +175,8 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least_px: int | None = 
     The first frame of an animation is taken. Transparent areas become white (black in a GIF, which is what
     TensorFlow's decoder makes of them), 16-bit samples keep their high byte, CMYK is converted without its
     colour profile. With ``at_least_px`` a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, both sides
-    staying at least that long: all of its data is still read and checked, for about half the time.
+    staying at least that long: all of its data is still read and checked, for about half the time. Once fitted, such
+    pixels differ by up to 63 of 255 (``benchmarks/short_way.py --pixels``): they are for people to look at.
 
     Raises: ImageError with reason ``empty``, ``not_an_image``, ``unsupported``, ``too_large``, ``truncated``
     or ``unreadable``.

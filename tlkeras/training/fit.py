@@ -27,7 +27,7 @@ from tlkeras.progress import LOADING, Reporter
 from tlkeras.trained import ClassifierConfig, TrainedClassifier
 from tlkeras.training.config import TrainConfig
 from tlkeras.training.head import can_cross, fit_head
-from tlkeras.training.source import Data, StoredImages, audited, features_of, in_effect, source_for
+from tlkeras.training.source import Data, StoredImages, ahead_of, audited, features_of, in_effect, source_for
 
 if TYPE_CHECKING:
     from tlkeras.fine_tuning.course import FineTuning
@@ -97,26 +97,27 @@ def fit(
     # Weights that are not there are found out before minutes are spent on the photos.
     backbones.resolve(backbones.get(config.backbone), config.weights, top=False)
     prepared = in_background(lambda: _prepared(config, convert=not isinstance(data, StoredImages)))
-    checked = audited(data, reporter)
-    if config.strict:
-        require_clean(checked)
-    verdicts = tuple(checked.kept_verdicts)
-    reporter.say(checked.summary())
-    clock.stop("audit")
+    with ahead_of(data, prepared.result, config.side_px, config.fit) as ahead:
+        checked = audited(data, reporter, ahead)
+        if config.strict:
+            require_clean(checked)
+        verdicts = tuple(checked.kept_verdicts)
+        reporter.say(checked.summary())
+        clock.stop("audit")
 
-    with reporter.step(LOADING):
-        source = prepared.result()
-    clock.stop("network")
-    crossed = _crosses(config, checked.kept, source.spaces[0].feature_size, hold_out_test)
-    images = split(
-        checked.kept,
-        checked.groups,
-        validation_fraction=None if crossed else config.validation_fraction,
-        test_fraction=config.test_share if hold_out_test and not crossed else None,
-        seed=config.seed,
-        keys=[verdict.sha256 for verdict in verdicts],
-    )
-    features = features_of(data, checked, source, reporter)
+        with reporter.step(LOADING):
+            source = prepared.result()
+        clock.stop("network")
+        crossed = _crosses(config, checked.kept, source.spaces[0].feature_size, hold_out_test)
+        images = split(
+            checked.kept,
+            checked.groups,
+            validation_fraction=None if crossed else config.validation_fraction,
+            test_fraction=config.test_share if hold_out_test and not crossed else None,
+            seed=config.seed,
+            keys=[verdict.sha256 for verdict in verdicts],
+        )
+        features = features_of(data, checked, source, reporter, ahead)
     clock.stop("features")
 
     if warning := uneven_words(images):

@@ -24,7 +24,16 @@ from tlkeras.storage import sha256_of
 from tlkeras.trained import TrainedClassifier
 from tlkeras.training.fit import Fitted
 from tlkeras.training.head import rows_a_batch
-from tlkeras.training.source import Data, StoredImages, audited, features_of, images_of, source_of, with_class_names
+from tlkeras.training.source import (
+    Data,
+    StoredImages,
+    ahead_of,
+    audited,
+    features_of,
+    images_of,
+    source_of,
+    with_class_names,
+)
 
 _NAMED = 5
 # Of out-of-fold heads where the run's own head has no L2 strength; what photos usually want.
@@ -229,16 +238,18 @@ def measure(
     if test.any():
         data = data.subset(test)
         reporter.say(f"'{images.name}' has a test split: measuring on its {len(images_of(data)):,} images")
-    checked = audited(data, reporter)
-    reporter.say(checked.summary())
-    split_of = [(trained_on or {}).get(verdict.sha256, "") for verdict in checked.kept_verdicts]
-    _, seen = without_seen(checked.kept, split_of, known=trained_on is not None, include_seen=include_seen)
-    measured = checked
-    if seen.left_out:
-        mask = checked.kept_mask.copy()
-        mask[mask] = [not split for split in split_of]
-        data, measured = data.subset(mask), checked.subset(mask)
-    features = features_of(data, measured, source_of(classifier, engine=engine), reporter)
+    source = source_of(classifier, engine=engine)
+    with ahead_of(data, lambda: source, classifier.config.size_px, classifier.config.fit) as ahead:
+        checked = audited(data, reporter, ahead)
+        reporter.say(checked.summary())
+        split_of = [(trained_on or {}).get(verdict.sha256, "") for verdict in checked.kept_verdicts]
+        _, seen = without_seen(checked.kept, split_of, known=trained_on is not None, include_seen=include_seen)
+        measured = checked
+        if seen.left_out:
+            mask = checked.kept_mask.copy()
+            mask[mask] = [not split for split in split_of]
+            data, measured = data.subset(mask), checked.subset(mask)
+        features = features_of(data, measured, source, reporter, ahead)
     found = measure_features(classifier, measured.kept, features, groups=measured.groups)
     return replace(found, audit=checked, features=features, seen=seen)
 

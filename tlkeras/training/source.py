@@ -6,8 +6,9 @@ does not know the difference.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,7 +24,7 @@ from tlkeras.data.open import open_dataset
 from tlkeras.data.verdicts import Verdict
 from tlkeras.errors import DataError, WeightsError
 from tlkeras.features.shards import ShardSet, holds_features
-from tlkeras.features.source import Batches, Extraction, Features, FeatureSource, cut
+from tlkeras.features.source import Ahead, Batches, Extraction, Features, FeatureSource, cut
 from tlkeras.features.store import FeatureSpace
 from tlkeras.progress import Reporter
 from tlkeras.trained import TrainedClassifier
@@ -133,8 +134,15 @@ def images_of(data: Data) -> LabelledImages:
     return data.images if isinstance(data, StoredImages) else data
 
 
-def audited(data: Data, reporter: Reporter) -> Audit:
-    """A verdict for every image: from its file, or from what extraction kept of it."""
+def ahead_of(
+    data: Data, source: Callable[[], FeatureSource], size_px: int, fit: str
+) -> contextlib.AbstractContextManager[Ahead | None]:
+    """The features of what an audit of ``data`` will decode, to be computed beside it; None where all are stored."""
+    return contextlib.nullcontext() if isinstance(data, StoredImages) else Ahead(source, size_px, fit)
+
+
+def audited(data: Data, reporter: Reporter, ahead: Ahead | None = None) -> Audit:
+    """A verdict for every image: from its file, or from what extraction kept of it. ``ahead``: see ``ahead_of``."""
     if isinstance(data, StoredImages):
         if data.unlabelled:
             reporter.say(f"{data.unlabelled:,} images have no class and are left out")
@@ -143,16 +151,18 @@ def audited(data: Data, reporter: Reporter) -> Audit:
             reporter.say(f"near copies of {blind:,} images cannot be told: their shards have no hash of the picture")
         return data.audit()
     with reporter.step("audit") as progress:
-        return audit(data, progress=progress)
+        return audit(data, hand_on=ahead.hand_on if ahead else None, progress=progress)
 
 
-def features_of(data: Data, checked: Audit, source: FeatureSource, reporter: Reporter) -> Features:
+def features_of(
+    data: Data, checked: Audit, source: FeatureSource, reporter: Reporter, ahead: Ahead | None = None
+) -> Features:
     """Features of the images that an audit of ``data`` has kept, in their order: stored ones, or computed now.
 
     Raises: WeightsError when stored ones are not those of ``source``; DataError when a file has changed; StorageError.
     """
     if not isinstance(data, StoredImages):
-        return source.of(checked.kept_verdicts, reporter)
+        return source.of(checked.kept_verdicts, reporter, ahead)
     if source.spaces != (data.space,):
         differing = [name for name, value in vars(data.space).items() if value != getattr(source.spaces[0], name)]
         raise WeightsError(
