@@ -67,7 +67,10 @@ def test_the_verdict_is_one_sentence_with_its_interval(page, demo_facts):
     low, high = (f"{100 * bound:.1f} %" for bound in metrics["accuracy_interval"])
     verdict = re.search(r'<p class="verdict">(.*?)</p>', page.decode())[1]
     assert verdict.count(". ") == 0
-    assert f"{100 * metrics['accuracy']:.1f} % of {metrics['images']} held-out photos" in verdict
+    judged = (
+        f"{100 * metrics['accuracy']:.1f} % of {metrics['images']} photos, each judged by a head that had not seen it,"
+    )
+    assert f"{judged} right" in verdict
     assert f"{low} to {high}" in verdict
     assert "cat, dog, rabbit and zebra" in verdict
 
