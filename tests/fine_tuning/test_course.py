@@ -36,7 +36,8 @@ def started(photo_folder, small_weights, tmp_path_factory):
     cache.setenv("TLKERAS_CACHE", str(tmp_path_factory.mktemp("start_cache")))
 
     def make(**options):
-        config = TrainConfig("mobilenet_0.25", weights=str(small_weights), size_px=32, engine="tensorflow", **options)
+        network = {"weights": str(small_weights), "size_px": 32, "engine": "tensorflow"}
+        config = TrainConfig("mobilenet_0.25", **network, test_fraction=0.15, **options)
         point = starting_point(fit(config, open_dataset(photo_folder), Silent()), 0)
         return replace(point, frozen_logits=np.zeros_like(point.frozen_logits))
 

@@ -18,7 +18,7 @@ from tlkeras.fine_tuning.course import fine_tune
 from tlkeras.fine_tuning.config import FineTuneConfig
 from tlkeras.training.fit import fit, starting_point
 
-config = TrainConfig("mobilenet_0.25", weights=sys.argv[2], size_px=32, engine="tensorflow")
+config = TrainConfig("mobilenet_0.25", weights=sys.argv[2], size_px=32, engine="tensorflow", test_fraction=0.15)
 start = starting_point(fit(config, open_dataset(sys.argv[1]), Silent()), 0)
 start = replace(start, frozen_logits=np.zeros_like(start.frozen_logits))
 found = {}

@@ -175,7 +175,8 @@ def find_rate(
         new_folder(out, RUNS_FOLDER, "")
     opened_data = opened(RunRequest(config, data, test_data, data_dir))
     in_effect(config, opened_data)
-    fitted = fit(replace(config, fine_tune=None), opened_data, reporter)
+    # The photos that fine-tuning would train on, and no others.
+    fitted = fit(replace(config, fine_tune=None, test_fraction=config.test_share), opened_data, reporter)
     found = found_from(starting_point(fitted, config.seed), config.fine_tune or FineTuneConfig(), reporter)
     return write_rate(found, new_folder(out, RUNS_FOLDER, f"{fitted.images.name}-{config.backbone}-rate"))
 
