@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tlkeras.data.open import open_dataset as open_dataset
     from tlkeras.errors import TlkerasError as TlkerasError
     from tlkeras.explain.feature_maps import feature_maps as feature_maps
-    from tlkeras.explain.grad_cam import heat_maps as heat_maps
+    from tlkeras.explain.heat_maps import heat_maps as heat_maps
     from tlkeras.ideal import IdealConfig as IdealConfig
     from tlkeras.ideal.images import ideal_images as ideal_images
     from tlkeras.target import load_target as load_target
@@ -30,7 +30,7 @@ _HOMES = {
     "TlkerasError": "tlkeras.errors",
     "audit": "tlkeras.data.audit",
     "feature_maps": "tlkeras.explain.feature_maps",
-    "heat_maps": "tlkeras.explain.grad_cam",
+    "heat_maps": "tlkeras.explain.heat_maps",
     "ideal_images": "tlkeras.ideal.images",
     "load_target": "tlkeras.target",
     "open_dataset": "tlkeras.data.open",

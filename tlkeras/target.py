@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from tlkeras.backbones import imagenet
 from tlkeras.backbones.folding import fold_batch_norm
 from tlkeras.backbones.weights import IMAGENET
 from tlkeras.data.pipeline import fitted_image
+from tlkeras.engines import Runner
 from tlkeras.errors import ConfigError, unknown
 from tlkeras.heads.logits import ranked, softmax
 from tlkeras.trained import TrainedClassifier, find
@@ -33,6 +35,7 @@ class Target:
     class_names: K names in the order of the logits; ``wordnet_ids``: K ids for ImageNet, else empty.
     size_px, fit: S, and how images become ``[S, S, 3]`` (see ``tlkeras.images.resize``).
     temperature: probabilities are ``softmax(logits / temperature)``.
+    classifier: what was trained, where it is that and not a backbone with its ImageNet top.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Target:
     fit: str
     temperature: float = 1.0
     wordnet_ids: tuple[str, ...] = ()
+    classifier: TrainedClassifier | None = None
 
     def logits(self, pixels: Any) -> Any:
         """Logits, a float32 tensor ``[N, K]``, of a float32 tensor ``[N, S, S, 3]`` in 0..255; differentiable."""
@@ -80,6 +84,16 @@ class Target:
             batch = np.ascontiguousarray(pixels[start : start + batch_size], np.float32)
             answers[start : start + batch_size] = self._forward(batch).numpy()
         return answers
+
+    def quick_answers(self, images: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+        """From pixels float32 ``[n, S, S, 3]`` in 0..255 to probabilities ``[n, K]``, without gradients, on the engine.
+
+        ``images``: how many there will be, where that is known; see ``tlkeras.engines.Runner``.
+        """
+        if self.classifier is not None:
+            return self.classifier.predictor(engine="auto", images=images).of_pixels
+        run = Runner(lambda: self.network, backbones.weights_sha256(self.network), images=images)
+        return lambda pixels: softmax(run(pixels), self.temperature)
 
     def load(self, image: Any) -> np.ndarray:
         """One image as the network takes it: float32 ``[S, S, 3]`` in 0..255.
@@ -152,6 +166,7 @@ def _of_classifier(classifier: TrainedClassifier, name: str) -> Target:
         size_px=config.size_px,
         fit=config.fit,
         temperature=config.temperature,
+        classifier=classifier,
     )
 
 

@@ -34,17 +34,22 @@ def test_features_of_a_photo(run_folder, photo_folder, tmp_path, capfd):
 
 def test_heat_maps_of_photos(run_folder, photo_folder, tmp_path, capfd):
     photos = [str(photo_folder / "blue/0[0-2].jpg"), str(photo_folder / "orange/empty.jpg")]
-    arguments = ["explain", str(run_folder), *photos, "--class", "orange", "--method", "grad-cam++"]
+    arguments = ["explain", str(run_folder), *photos, "--class", "orange"]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--json"]) == 1
     shown = read_json(capfd)
     assert [row["label"] for row in shown["photos"]] == ["orange"] * 3
+    assert shown["method"] == "occlusion"
+    assert all(row["faithfulness"].keys() >= {"score", "better_than_chance"} for row in shown["photos"])
     assert "the file is empty" in shown["skipped"][0]
     names = [name for row in shown["photos"] for name in row["files"]]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*names, "explain.json"])
     with Image.open(tmp_path / "out" / names[0]) as picture:
         assert picture.size == (48, 40)
-    assert main(["explain", str(run_folder), photos[0], "--out", str(tmp_path / "again")]) == 0
-    assert "blue" in capfd.readouterr().out
+    again = ["explain", str(run_folder), photos[0], "--method", "grad-cam", "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    told = capfd.readouterr().out
+    assert "blue" in told
+    assert "±" in told
 
 
 @pytest.mark.parametrize(

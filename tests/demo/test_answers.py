@@ -30,6 +30,7 @@ def test_probabilities_are_those_of_predict(demonstrator, run_folder, photo_fold
         with Image.open(path) as image:
             size = image.size[::-1] if path == turned else image.size
         assert answer.heat.shape == (size[1], size[0], 3)
+        assert answer.faithful.startswith("score ")
 
 
 def test_large_photos_are_shown_smaller(demonstrator, tmp_path):

@@ -28,6 +28,7 @@ def test_what_is_missing_is_made_once(demo_facts, made):
     wrong = {one.path for one in demo_facts.predictions if not one.right}
     explained = {row["path"] for row in files[HEAT]["photos"]}
     assert explained <= wrong
+    assert all(-1 <= row["faithfulness"]["score"] <= 1 for row in files[HEAT]["photos"])
     assert len(explained) == min(len(wrong), 12)
     named = [
         row["file"]

@@ -12,7 +12,7 @@ from tlkeras.cli.console import file_stem, table
 
 if TYPE_CHECKING:
     from tlkeras.explain.feature_maps import FeatureMaps
-    from tlkeras.explain.grad_cam import HeatMap
+    from tlkeras.explain.heat_maps import HeatMap
 
 
 @command(LOOKING)
@@ -63,16 +63,21 @@ def explain(
     class_: Annotated[
         str | None, typer.Option("--class", help="Class to look for; by default what the network names first.")
     ] = None,
-    method: Annotated[str, typer.Option(help="grad-cam or grad-cam++.")] = "grad-cam",
+    method: Annotated[
+        str, typer.Option(help="grad-cam, layer-cam, occlusion; auto: grad-cam on fine maps, else occlusion.")
+    ] = "auto",
     layer: Annotated[str | None, typer.Option(help="Layer whose maps are weighted; by default the last.")] = None,
     weights: WeightsOption = "imagenet",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the pictures; default explain/NAME-NUMBER.")] = None,
 ) -> None:
-    """Show where in photos a network finds a class. Photos that cannot be read are named; exit code 1 then."""
+    """Show where in photos a network finds a class, and whether that map is better than chance.
+
+    Photos that cannot be read are named; exit code 1 then.
+    """
     from tlkeras.data.open import image_files
     from tlkeras.errors import ImageError, printable
-    from tlkeras.explain.grad_cam import Explainer
+    from tlkeras.explain.heat_maps import Explainer
     from tlkeras.storage import new_folder, staged_folder, write_json
     from tlkeras.target import load_target
 
@@ -80,7 +85,7 @@ def explain(
     folder = new_folder(out, "explain", network)
     target = load_target(network, weights=weights, size_px=size)
     class_index = None if class_ is None else target.class_index(class_)
-    explainer = Explainer(target, method=method, layer=layer)
+    explainer = Explainer(target, method=method, layer=layer, photos=len(paths))
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     with staged_folder(folder) as staged, line.terminal.step("explain") as progress:
@@ -96,8 +101,8 @@ def explain(
             raise ImageError("unreadable", "none of the photos can be read", received=problems[0])
         described = {
             "network": target.name,
-            "method": method,
-            "layer": explainer.layer,
+            "method": explainer.method,
+            "layers": explainer.layers,
             "photos": rows,
             "skipped": problems,
             "out": str(folder),
@@ -106,11 +111,9 @@ def explain(
         write_json(staged / "explain.json", described)
     for problem in problems:
         line.terminal.say(f"skipped: {problem}")
-    cells = (
-        (row["path"], row["label"], f"{row['probability']:.3f}", "{x}, {y}".format(**row["hottest"]), row["files"][0])
-        for row in rows
-    )
-    shown = table("photo | class | >probability | hottest at (x, y) | picture", cells)
+    cells = ((*(row[name] for name in ("path", "label")), *_figures(row), row["files"][0]) for row in rows)
+    columns = "photo | class | >probability | hottest at (x, y) | >deletion | >insertion | >score | random | picture"
+    shown = table(columns, cells, title=f"{explainer.method} on {target.name}")
     line.answer(described, [shown], f"{len(rows)} heat maps in {folder}")
     if problems:
         raise typer.Exit(1)
@@ -147,7 +150,7 @@ def _write_features(found: FeatureMaps, folder: Path, channels: int) -> list[str
 
 def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> dict[str, Any]:
     from tlkeras.errors import printable
-    from tlkeras.explain.grad_cam import blended, comparison
+    from tlkeras.explain.heat_maps import blended, comparison
     from tlkeras.images.arrays import figure_bytes, png_bytes
     from tlkeras.storage import write_bytes
 
@@ -159,8 +162,19 @@ def _write_heat_map(heat_map: HeatMap, target: Any, stem: str, folder: Path) -> 
         "probability": round(heat_map.probability, 6),
         "top": target.ranked(heat_map.probabilities),
         "hottest": heat_map.hottest(),
+        "faithfulness": heat_map.faithfulness.to_json(),
         "files": [f"{stem}.png", f"{stem}-beside.png"],
     }
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    """A heat map's own cells of the table."""
+    faithful = row["faithfulness"]
+    chance = f"±{faithful['random_score']:.2f}"
+    if not faithful["better_than_chance"]:
+        chance += ": no better than chance"
+    shares = [f"{faithful[name]:.2f}" for name in ("deletion", "insertion", "score")]
+    return [f"{row['probability']:.3f}", "{x}, {y}".format(**row["hottest"]), *shares, chance]
 
 
 def _statistics_table(layers: list[dict[str, Any]]) -> Any:

@@ -16,13 +16,12 @@ from tlkeras.attacks.attacker import Attacker
 from tlkeras.attacks.bounded import PGD
 from tlkeras.attacks.plots import amplified
 from tlkeras.errors import FormatError, ImageError, printable
-from tlkeras.explain.grad_cam import Explainer, HeatMap, blended, laid_over
+from tlkeras.explain.heat_maps import Explainer, HeatMap, blended, laid_over
 from tlkeras.images.arrays import png_bytes
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.json_csv import read_csv, read_json
 from tlkeras.storage import write_bytes
 from tlkeras.target import load_target
-from tlkeras.trained import TrainedClassifier
 
 # Heat maps of phone photos are drawn on a copy of this size: colouring 12 megapixels takes seconds.
 SHOWN_PX = 768
@@ -36,12 +35,14 @@ class Answer:
     """What the classifier says of a photo.
 
     probabilities: by class name, calibrated, in the order of the classes. heat: uint8 ``[H, W, 3]``, the photo with
-    Grad-CAM for the most probable class, at most ``SHOWN_PX`` on its longer side.
+    its heat map for the most probable class, at most ``SHOWN_PX`` on its longer side. faithful: how the map does
+    against random ones, in words.
     """
 
     probabilities: dict[str, float]
     label: str
     heat: np.ndarray
+    faithful: str
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ class Demonstrator:
     """
 
     def __init__(self, run: str | Path) -> None:
-        classifier = TrainedClassifier.load(run)
-        self.predictor = classifier.predictor(images=1)
-        self.target = load_target(classifier)
+        self.target = load_target(run)
         self.explainer = Explainer(self.target)
         self.attacker = Attacker(self.target)
 
@@ -84,7 +83,6 @@ class Demonstrator:
     def warm_up(self) -> None:
         """Build the graphs now, so that the first visitor does not wait for them."""
         side = self.target.size_px
-        self.predictor.features.open()
         noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
         self.explainer.explain(noise)
         self.attacker.attack([noise], PGD(steps=1))
@@ -94,11 +92,9 @@ class Demonstrator:
 
         Raises: ImageError when it cannot be decoded.
         """
-        pixels = decode(read_bytes(photo)).pixels
-        (probabilities,) = self.predictor.of_pixels(self.target.load(pixels)[None])
-        heat_map = self.explainer.explain(pixels, int(probabilities.argmax()))
+        heat_map = self.explainer.explain(photo)
         heat = blended(_smaller(heat_map, self.target.size_px, self.target.fit))
-        return Answer(self._named(probabilities), printable(heat_map.label), heat)
+        return Answer(self._named(heat_map.probabilities), printable(heat_map.label), heat, str(heat_map.faithfulness))
 
     def fool(self, photo: str | Path, to: str | int | None = None, epsilon_255: float = 4.0) -> Fooled:
         """The adversarial version of an image file, by projected gradient descent (Madry et al. 2018).

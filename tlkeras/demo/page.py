@@ -71,7 +71,7 @@ def build(demonstrator: Demonstrator, run: str | Path, folder: Path) -> Any:
             answer = demonstrator.answer(uploaded(photo, uploads))
         except TlkerasError as error:
             return [_problem(gr, str(error)), None, None, *cleared]
-        heat = gr.update(value=answer.heat, label=f"Why {answer.label}")
+        heat = gr.update(value=answer.heat, label=f"Why {answer.label} ({answer.faithful})")
         return [_problem(gr, ""), answer.probabilities, heat, *cleared]
 
     def fool(photo: str | None, to: int, epsilon_255: float) -> list[Any]:

@@ -15,8 +15,8 @@ import numpy as np
 from tlkeras.attacks.attacker import Attacker, make
 from tlkeras.attacks.robustness import RobustnessConfig, robustness
 from tlkeras.data.dataset import LabelledImages, printable
-from tlkeras.errors import ConfigError, ImageError
-from tlkeras.explain.grad_cam import Explainer, blended
+from tlkeras.errors import ImageError
+from tlkeras.explain.heat_maps import Explainer, blended
 from tlkeras.ideal.images import IdealConfig, ideal_images
 from tlkeras.images.arrays import png_bytes
 from tlkeras.progress import Reporter
@@ -73,12 +73,7 @@ def _without_ideal(facts: RunFacts) -> list[str]:
 
 def _heat_maps(target: Target, mistakes: Sequence[Prediction], folder: Path, reporter: Reporter) -> None:
     """Where the network saw the class that it named."""
-    try:
-        explainer = Explainer(target)
-    # A network whose last maps are one pixel looks everywhere at once; the rest of the report is made.
-    except ConfigError as error:
-        reporter.say(f"no heat maps: {error}")
-        return
+    explainer = Explainer(target, photos=len(mistakes))
     rows: list[dict[str, Any]] = []
     with reporter.step("explain") as progress:
         for number, one in enumerate(mistakes, 1):
@@ -90,9 +85,12 @@ def _heat_maps(target: Target, mistakes: Sequence[Prediction], folder: Path, rep
                 continue
             name = f"heat-{number:02d}.png"
             write_bytes(folder / name, png_bytes(blended(_small(heat_map))))
-            rows.append({"path": printable(one.path), "label": one.predicted, "file": name})
+            faithful = heat_map.faithfulness.to_json()
+            rows.append({"path": printable(one.path), "label": one.predicted, "file": name, "faithfulness": faithful})
             progress(number, len(mistakes))
-    write_json(folder / HEAT, {"network": target.name, "layer": explainer.layer, "photos": rows})
+    write_json(
+        folder / HEAT, {"network": target.name, "method": explainer.method, "layers": explainer.layers, "photos": rows}
+    )
 
 
 def _small(heat_map: Any, most_px: int = 480) -> Any:

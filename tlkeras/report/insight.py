@@ -61,9 +61,16 @@ def _found(paths: Iterator[Path]) -> Iterator[Result]:
 
 
 def heat_maps(facts: RunFacts, thumbnails: Thumbnails) -> dict[str, dict[str, Any]]:
-    """By the path of a photo: the picture of where the network saw the class that it named."""
+    """By the path of a photo: the picture of where the network saw the class that it named.
+
+    ``faithfulness``: as ``tlkeras.explain.faithfulness`` gives it; None for a map of before it was measured.
+    """
     return {
-        row["path"]: {"thumb": thumbnails.of(str(result.folder / row["file"]), 200), "label": words(row["label"])}
+        row["path"]: {
+            "thumb": thumbnails.of(str(result.folder / row["file"]), 200),
+            "label": words(row["label"]),
+            "faithfulness": row.get("faithfulness"),
+        }
         for result in results(facts.folder, HEAT)
         for row in result.values["photos"]
     }

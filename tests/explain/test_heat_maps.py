@@ -10,8 +10,9 @@ from tests.networks import small_network
 from tests.pictures import encode, photo
 from tlkeras import backbones
 from tlkeras.errors import ConfigError, ImageError
-from tlkeras.explain import grad_cam
-from tlkeras.explain.grad_cam import Explainer, blended, comparison, heat_maps, laid_over
+from tlkeras.explain import methods
+from tlkeras.explain.heat_maps import Explainer, blended, comparison, heat_maps, laid_over
+from tlkeras.explain.methods import METHODS
 from tlkeras.heads.config import HeadConfig
 from tlkeras.images.arrays import figure_bytes
 from tlkeras.target import load_target
@@ -28,11 +29,11 @@ def test_behind_an_average_and_a_linear_head_grad_cam_is_the_head_applied_to_eac
     config = ClassifierConfig("mobilenet_0.25", 96, "crop", False, HeadConfig(), ("a", "b"), 0.5, "")
     target = load_target(TrainedClassifier.of_network(config, build_network(config, small_network(96))))
     image = photo(150, 140)
-    found = Explainer(target).explain(image, 1)
+    found = Explainer(target, method="grad-cam", photos=1).explain(image, 1)
     assert found.coarse.shape == (3, 3)
     pixels = tf.constant(target.load(image)[None])
     inner = backbones.application(target.network)
-    maps_of = keras.Model(inner.inputs, inner.get_layer(found.layer).output)
+    maps_of = keras.Model(inner.inputs, inner.get_layer(found.layers[0]).output)
     maps = maps_of(pixels / 127.5 - 1.0, training=False).numpy()[0]
     head = target.network.get_layer("head")
     features = tf.constant(maps.mean(axis=(0, 1))[None])
@@ -49,18 +50,36 @@ def test_behind_an_average_and_a_linear_head_grad_cam_is_the_head_applied_to_eac
 def test_the_formulas_written_as_loops():
     random = np.random.default_rng(0)
     maps, gradients = np.maximum(random.normal(size=(3, 4, 5)), 0), random.normal(size=(3, 4, 5))
-    plain, plus_plus = np.zeros((3, 4)), np.zeros((3, 4))
+    by_channel, by_place = np.zeros((3, 4)), np.zeros((3, 4))
     for k in range(5):
-        plain += gradients[..., k].mean() * maps[..., k]
-        weight = 0.0
-        for y in range(3):
-            for x in range(4):
-                g = gradients[y, x, k]
-                weight += g**2 / (2 * g**2 + maps[..., k].sum() * g**3) * max(g, 0)
-        plus_plus += weight * maps[..., k]
-    np.testing.assert_allclose(grad_cam.weighted(maps, gradients), np.maximum(plain, 0), atol=1e-6)
-    np.testing.assert_allclose(grad_cam.weighted_plus_plus(maps, gradients), np.maximum(plus_plus, 0), rtol=1e-5)
-    assert not grad_cam.weighted_plus_plus(maps, np.zeros_like(gradients)).any()
+        by_channel += gradients[..., k].mean() * maps[..., k]
+        for y, x in np.ndindex(3, 4):
+            by_place[y, x] += max(gradients[y, x, k], 0) * maps[y, x, k]
+    np.testing.assert_allclose(methods.weighted(maps, gradients), np.maximum(by_channel, 0), atol=1e-6)
+    np.testing.assert_allclose(methods.weighted_by_place(maps, gradients), by_place, rtol=1e-5)
+
+
+def test_occlusion_finds_the_only_pixels_that_count(target):
+    """Whatever the network: an answer that looks at one corner is lost by hiding that corner."""
+
+    def answer(pixels):
+        seen = pixels[:, :12, -12:, 0].std(axis=(1, 2)) / 100
+        return np.stack([seen, 1 - seen], axis=1)
+
+    pixels = np.random.default_rng(0).uniform(0, 255, (56, 56, 3)).astype(np.float32)
+    heat = METHODS["occlusion"].make(target, ())(pixels, 0, answer)
+    assert heat.shape == (14, 14)
+    assert heat[:3, -3:].min() > 0.5
+    assert heat[6:].max() == heat[:, :8].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "method"), [(None, "occlusion"), ("conv_pw_13_relu", "grad-cam"), ("conv_pw_5_relu", "grad-cam")]
+)
+def test_coarse_maps_are_left_to_occlusion_unless_a_layer_is_named(layer, method):
+    config = ClassifierConfig("mobilenet_0.25", 64, "crop", False, HeadConfig(), ("a", "b"), 0.5, "")
+    target = load_target(TrainedClassifier(config, build_network(config, small_network(64))))
+    assert Explainer(target, layer=layer, photos=1).method == method
 
 
 @pytest.mark.parametrize(
@@ -84,9 +103,9 @@ def test_the_fit_is_undone(fit, size, hottest, cold):
     assert 0 < heat[size[0] // 2, size[1] // 2] < 0.5
 
 
-@pytest.mark.parametrize("method", grad_cam.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_pictures_have_the_size_of_the_photo(target, method):
-    found = Explainer(target, method=method).explain(encode(photo(90, 40), "PNG"))
+    found = Explainer(target, method=method, photos=1).explain(encode(photo(90, 40), "PNG"))
     assert found.photo.shape == (40, 90, 3)
     assert found.heat.shape == (40, 90)
     assert (found.heat.min(), found.heat.max()) == (pytest.approx(0, abs=1), 1)
@@ -95,6 +114,7 @@ def test_pictures_have_the_size_of_the_photo(target, method):
     cold = found.heat < 1e-3
     np.testing.assert_allclose(shown[cold], found.photo[cold], atol=2)
     assert len(figure_bytes(comparison(found))) > 5000
+    assert found.faithfulness.to_json().keys() >= {"deletion", "insertion", "better_than_chance"}
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_the_rest_is_explained(target, tmp_path):
@@ -114,9 +134,11 @@ def test_what_is_not_there_is_refused(target):
         Explainer(target, method="gradcam")
     with pytest.raises(ConfigError, match="unknown layer 'nowhere'"):
         Explainer(target, layer="nowhere")
+    with pytest.raises(ConfigError, match="occlusion looks at no layer"):
+        Explainer(target, method="occlusion", layer="conv_pw_5_relu")
 
 
-@pytest.mark.parametrize("method", grad_cam.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_each_animal_is_found_where_it_is(assets, monkeypatch, method):
     """A zebra on the left and a Siamese cat on the right: the heat of each class lies on its own half."""
     monkeypatch.setenv("KERAS_HOME", str(assets / "keras"))

@@ -1,7 +1,6 @@
-"""Heat maps: where in a photo a network finds what speaks for a class.
+"""Heat maps: where in a photo a network finds what speaks for a class, and whether that is more than chance.
 
-Grad-CAM (Selvaraju et al. 2017) weights the last feature maps by their mean gradients; Grad-CAM++ (Chattopadhay
-et al. 2018) by those of single places, so that several objects of a class all show.
+The methods are in ``tlkeras.explain.methods``; each map is measured as ``tlkeras.explain.faithfulness`` says.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.backbones.layers import check_layer, last_maps, with_layers
+from tlkeras.backbones.layers import check_layer, last_maps
 from tlkeras.errors import ConfigError, ImageError, unknown
-from tlkeras.heads.logits import softmax
+from tlkeras.explain.faithfulness import ANSWERS, CELLS, Faithfulness, faithfulness, linear
+from tlkeras.explain.methods import METHODS
 from tlkeras.images.arrays import as_pixels
 from tlkeras.images.decode import decode, read_bytes
 from tlkeras.images.resize import axis
@@ -24,9 +24,7 @@ from tlkeras.target import Target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GRAD_CAM = "grad-cam"
-GRAD_CAM_PLUS_PLUS = "grad-cam++"
-METHODS = (GRAD_CAM, GRAD_CAM_PLUS_PLUS)
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,12 @@ class HeatMap:
     photo: uint8 ``[H, W, 3]``, upright, whole. heat: float32 ``[H, W]`` in 0..1, 0 where the network did not look
     (what the fit cut off). coarse: float32 ``[h, w]``, the map at the layer's own size, 0 or more, unscaled.
     class_index, label, probability: the class that is explained. probabilities: float32 ``[K]``, of all classes.
+    faithfulness: how the map does against random ones.
     """
 
     name: str
     method: str
-    layer: str
+    layers: tuple[str, ...]
     photo: np.ndarray
     heat: np.ndarray
     coarse: np.ndarray
@@ -48,6 +47,7 @@ class HeatMap:
     label: str
     probability: float
     probabilities: np.ndarray
+    faithfulness: Faithfulness
 
     def hottest(self) -> dict[str, int]:
         """The hottest pixel of the photo, ``{"x", "y"}`` from the upper left corner."""
@@ -56,34 +56,31 @@ class HeatMap:
 
 
 class Explainer:
-    """Heat maps of one network; the graph is built once.
+    """Heat maps of one network; graph and engine are made once.
 
-    ``layer``: the layer whose maps are weighted, by default the last.
+    ``method``: one of ``METHODS``, or ``auto`` for Grad-CAM where the last maps have ``CELLS`` cells a side, and
+    occlusion where they are coarser. ``layer``: for a method that weights a layer's maps, by default the last.
+    ``photos``: how many there will be, where that is known: for few a network is not converted for a fast engine.
 
     Raises: ConfigError for an unknown method or layer.
     """
 
-    def __init__(self, target: Target, *, method: str = GRAD_CAM, layer: str | None = None) -> None:
-        import tensorflow as tf
-
-        if method not in METHODS:
-            raise unknown("method", method, METHODS)
-        self.target, self.method = target, method
-        self.layer = layer if layer is not None else last_maps(target.network)
-        if min(check_layer(target.network, self.layer).shape[:2]) < 2:
-            raise ConfigError("a heat map needs a layer with a height and a width", received=f"'{self.layer}'")
-        network = with_layers(target.network, [self.layer])
-
-        @tf.function(reduce_retracing=True)
-        def maps_of(pixels: Any, classes: Any) -> tuple[Any, Any, Any]:
-            with tf.GradientTape() as tape:
-                tape.watch(pixels)
-                outputs = network(pixels, training=False)
-                chosen = tf.where(classes < 0, tf.argmax(outputs[""], axis=1, output_type=tf.int32), classes)
-                score = tf.gather(outputs[""], chosen, batch_dims=1)
-            return outputs[self.layer], tape.gradient(score, outputs[self.layer]), outputs[""]
-
-        self._maps_of = maps_of
+    def __init__(
+        self, target: Target, *, method: str = AUTO, layer: str | None = None, photos: int | None = None
+    ) -> None:
+        if method not in (AUTO, *METHODS):
+            raise unknown("method", method, (AUTO, *METHODS))
+        if method == AUTO:
+            fine = layer is not None or min(check_layer(target.network, last_maps(target.network)).shape[:2]) >= CELLS
+            method = "grad-cam" if fine else "occlusion"
+        chosen = METHODS[method]
+        self.target, self.method, self.layers = target, method, chosen.layers(target.network)
+        if layer is not None:
+            if not self.layers:
+                raise ConfigError(f"{method} looks at no layer", received=layer, next_step="Choose another method.")
+            self.layers = (layer,)
+        self._map_of = chosen.make(target, self.layers)
+        self._answer = target.quick_answers(None if photos is None else photos * ANSWERS)
 
     def explain(self, image: Any, class_index: int | None = None, *, name: str = "image") -> HeatMap:
         """The heat map of one photo, for a class or for the one that the network names first.
@@ -93,16 +90,14 @@ class Explainer:
         Raises: ImageError when it cannot be decoded; ConfigError for an array of another shape or range.
         """
         photo = _whole(image)
-        pixels = self.target.load(photo)[None]
-        wanted = np.array([-1 if class_index is None else class_index], np.int32)
-        maps, gradients, logits = (tensor.numpy()[0] for tensor in self._maps_of(pixels, wanted))
-        probabilities = softmax(logits, self.target.temperature)
-        k = int(logits.argmax()) if class_index is None else class_index
-        coarse = (weighted if self.method == GRAD_CAM else weighted_plus_plus)(maps, gradients)
+        pixels = self.target.load(photo)
+        (probabilities,) = self._answer(pixels[None])
+        k = int(probabilities.argmax()) if class_index is None else class_index
+        coarse = self._map_of(pixels, k, self._answer)
         return HeatMap(
             name=name,
             method=self.method,
-            layer=self.layer,
+            layers=self.layers,
             photo=np.rint(photo).astype(np.uint8),
             heat=laid_over(coarse, photo.shape[:2], self.target.size_px, self.target.fit),
             coarse=coarse,
@@ -110,22 +105,8 @@ class Explainer:
             label=self.target.class_names[k],
             probability=float(probabilities[k]),
             probabilities=probabilities,
+            faithfulness=faithfulness(self._answer, pixels, k, coarse),
         )
-
-
-def weighted(maps: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Grad-CAM: maps and gradients ``[h, w, C]`` → float32 ``[h, w]``, the positive part of the weighted sum."""
-    return np.maximum(maps @ gradients.mean(axis=(0, 1)), 0.0).astype(np.float32)
-
-
-def weighted_plus_plus(maps: np.ndarray, gradients: np.ndarray) -> np.ndarray:
-    """Grad-CAM++ for the exponential of the logit: maps and gradients ``[h, w, C]`` → float32 ``[h, w]``."""
-    maps, gradients = maps.astype(np.float64), gradients.astype(np.float64)
-    second, third = gradients**2, gradients**3
-    below = 2.0 * second + maps.sum(axis=(0, 1)) * third
-    share = np.where(gradients != 0, second / np.where(below != 0, below, 1.0), 0.0)
-    weights = (share * np.maximum(gradients, 0.0)).sum(axis=(0, 1))
-    return np.maximum(maps @ weights, 0.0).astype(np.float32)
 
 
 def laid_over(coarse: np.ndarray, size: tuple[int, int], size_px: int, fit: str) -> np.ndarray:
@@ -146,7 +127,7 @@ def heat_maps(
     images: Sequence[Any],
     class_index: int | None = None,
     *,
-    method: str = GRAD_CAM,
+    method: str = AUTO,
     layer: str | None = None,
     failed: Callable[[int, ImageError], None] | None = None,
 ) -> list[HeatMap]:
@@ -154,7 +135,7 @@ def heat_maps(
 
     Raises: ImageError when ``failed`` is not given; ConfigError for an unknown method or layer.
     """
-    explainer = Explainer(target, method=method, layer=layer)
+    explainer = Explainer(target, method=method, layer=layer, photos=len(images))
     found = []
     for index, image in enumerate(images):
         try:
@@ -179,18 +160,19 @@ def blended(heat_map: HeatMap, *, strength: float = 0.6) -> np.ndarray:
 
 
 def comparison(heat_map: HeatMap) -> Figure:
-    """The photo and the photo with its heat, side by side, with what is explained."""
+    """The photo and the photo with its heat, side by side, with what is explained and how faithful the map is."""
     from matplotlib.figure import Figure
 
     height, width = heat_map.photo.shape[:2]
-    figure = Figure(figsize=(8.0, max(4.0 * height / width, 1.5) + 0.5), layout="constrained")
+    figure = Figure(figsize=(8.0, max(4.0 * height / width, 1.5) + 0.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(heat_map.photo)
     right.imshow(blended(heat_map))
     for half in (left, right):
         half.axis("off")
     right.set_title(f"{heat_map.label.replace('_', ' ')}  {heat_map.probability:.3f}", fontsize=10)
-    left.set_title(f"{heat_map.method}, {heat_map.layer}", fontsize=10)
+    left.set_title(", ".join([heat_map.method, *heat_map.layers]), fontsize=10)
+    figure.supxlabel(str(heat_map.faithfulness), fontsize=9)
     return figure
 
 
@@ -211,7 +193,6 @@ def _back(n: int, other: int, size_px: int, fit: str, cells: int) -> np.ndarray:
     lo, hi, first, count = axis(n, min(n, other), max(n, other), size_px, fit)
     place = np.arange(n) + 0.5
     in_square = first + (place - lo) * count / (hi - lo)
-    cell = np.clip(in_square * cells / size_px - 0.5, 0, cells - 1)
-    weights = np.maximum(0.0, 1.0 - np.abs(cell[:, None] - np.arange(cells)[None, :]))
+    weights = linear(in_square / size_px, cells)
     weights[(place < lo) | (place > hi)] = 0.0
     return weights
