@@ -41,14 +41,14 @@ run-real:
 	$(BIN)/tlkeras predict $(RUN)/demo $(RUN)/cat.png
 	$(BIN)/tlkeras features efficientnet_lite0 $(RUN)/cat.png --out $(RUN)/features
 	$(BIN)/tlkeras explain efficientnet_lite0 $(RUN)/cat.png --class tabby --out $(RUN)/explain
-	$(BIN)/tlkeras ideal efficientnet_lite0 --class zebra --class "Siamese cat" --count 2 --judge efficientnet_lite1 --out $(RUN)/ideal
+	$(BIN)/tlkeras ideal efficientnet_lite0 --class "Siamese cat" --class zebra --count 2 --judge efficientnet_lite1 --out $(RUN)/ideal
 	$(BIN)/tlkeras attack efficientnet_lite0 $(RUN)/cat.png --target "golden retriever" --epsilon 2 --all-steps --out $(RUN)/attack
 	$(BIN)/tlkeras export $(RUN)/demo --to $(RUN)/models --name demo
 	$(BIN)/tlkeras report $(RUN)/demo --export $(RUN)/models/demo/1
 	@echo
 	@$(BIN)/python -m tools.at_hand --accuracies $(RUN)/tiny $(RUN)/demo
 	@echo "Made in $(RUN), pictures to look at first:"
-	@echo "  ideal/sheet.png              what efficientnet_lite0 calls a zebra and a Siamese cat, from noise"
+	@echo "  ideal/sheet.png              what efficientnet_lite0 calls a Siamese cat and a zebra, from noise"
 	@echo "  attack/picture.png           a cat, and the same cat as a golden retriever: no value changed by more than 2 of 255"
 	@echo "  explain/001-cat-beside.png   where it sees that the cat is a tabby"
 	@echo "  features/overview.png        what its layers make of the cat"
