@@ -88,4 +88,4 @@ def test_photos_that_a_classifier_saw_are_taken_where_they_are_there(photo_folde
     seen = [str(path) for path in sorted((photo_folder / "blue").glob("0*.jpg"))]
     samples = samples_for(None, seen=[*seen, "/gone.jpg"])
     assert {image.path for image in samples.images if image.path} == set(seen)
-    assert samples.origin == f"{len(seen)} validation photos and {AT_LEAST - len(seen)} drawn pictures"
+    assert samples.origin == f"{len(seen)} photos of the training and {AT_LEAST - len(seen)} drawn pictures"

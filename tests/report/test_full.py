@@ -85,7 +85,8 @@ def test_the_command_writes_where_it_is_told(tmp_path, capfd):
 
 def test_training_without_a_report(photo_folder, small_options, tmp_path, capfd):
     out = tmp_path / "run"
-    assert main(["train", str(photo_folder), *small_options, "--out", str(out), "--no-report", "--head", "mlp"]) == 0
+    options = [*small_options, "--test-fraction", "0.15", "--no-report", "--head", "mlp"]
+    assert main(["train", str(photo_folder), *options, "--out", str(out)]) == 0
     assert "report:" not in capfd.readouterr().out
     assert not (out / "report.html").exists()
     # The MLP judged validation only; the labels of all photos were judged by heads in folds.
