@@ -22,8 +22,8 @@ def old(run_folder, tmp_path):
         plain.pop("format_version", None)
         (tmp_path / "run" / name).write_text(json.dumps(plain))
     rows = (tmp_path / "run" / "splits.csv").read_text().splitlines()
-    assert rows[0].endswith(",sha256")
-    (tmp_path / "run" / "splits.csv").write_text("".join(f"{row.rpartition(',')[0]}\n" for row in rows))
+    assert rows[0] == "path,label,split,sha256,group"
+    (tmp_path / "run" / "splits.csv").write_text("".join(f"{row.rsplit(',', 2)[0]}\n" for row in rows))
     return tmp_path / "run"
 
 

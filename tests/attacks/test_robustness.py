@@ -49,7 +49,7 @@ def test_the_sweep_has_every_method_and_budget(measured):
     # What is smallest for DeepFool grows with the budget without another attack.
     counts = [by["deepfool", epsilon].fooled.sum() for epsilon in (4, 16, 96)]
     assert counts == sorted(counts)
-    assert by[WORST, 96].fooled.sum() > max(by[WORST, 4].fooled.sum(), 4)
+    assert by[WORST, 96].fooled.sum() >= max(by[WORST, 4].fooled.sum(), 4)
 
 
 def test_corruptions_are_measured_at_five_severities(measured):

@@ -30,7 +30,7 @@ def test_classes_keep_their_shares():
 
 
 def test_splits_are_those_of_training(photo_folder, run_folder):
-    photos = audited(open_dataset(photo_folder), TrainConfig(), Silent())
+    photos = audited(open_dataset(photo_folder), TrainConfig(test_fraction=0.15), Silent())
     with (run_folder / "splits.csv").open(newline="") as file:
         trained = {row["path"]: row["split"] for row in csv.DictReader(file)}
     assert dict(zip(photos.images.paths, photos.images.splits.tolist(), strict=True)) == trained

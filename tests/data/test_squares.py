@@ -74,6 +74,8 @@ def test_squares_wait_in_a_queue_of_a_given_size_and_memory_holds_none_of_them()
     for _ in range(3):
         keys, pixels = next(batches)
         found |= dict(zip(keys, pixels, strict=True))
+    for thread in threads:
+        thread.join()
     queue.close()
     (keys, pixels) = next(batches)
     assert next(batches, None) is None

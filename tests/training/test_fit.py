@@ -38,7 +38,7 @@ def made(class_names, splits):
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("head", [HeadConfig(), HeadConfig("mlp", (8,))], ids=["linear", "mlp"])
 def test_the_network_is_features_then_head(mirror, head, config, photo_folder):
-    fitted = fit(replace(config, mirror=mirror, head=head), open_dataset(photo_folder), Silent())
+    fitted = fit(replace(config, mirror=mirror, head=head, test_fraction=0.15), open_dataset(photo_folder), Silent())
     paths = list(fitted.images.paths[:6])
     classifier = fitted.classifier
     pixels = np.stack([classifier.fitted(path) for path in paths])
@@ -102,7 +102,7 @@ def test_folds_hang_on_the_content_alone(config, photo_folder):
 
 @pytest.mark.parametrize(
     ("options", "held_out"),
-    [({"test_fraction": 0.2}, 12), ({"memory_gb": 0.00175}, 8)],
+    [({"test_fraction": 0.2}, 12), ({"memory_gb": 0.0008}, 8)],
     ids=["asked for", "too large for memory"],
 )
 def test_a_part_is_held_out_where_it_must_be(options, held_out, config, photo_folder):

@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_told_before_anything_is_read(options, words):
 
 
 def test_measuring_holds_no_table_of_probabilities():
-    count, size, classes = 12_000, 16, 400
+    count, size, classes = 24_000, 16, 400
     images, features = drawn(count, size, classes)
     weights = np.random.default_rng(2).normal(size=(size, classes)).astype(np.float32)
     config = ClassifierConfig("tlkeras_tiny", 32, "crop", False, HeadConfig(), images.class_names, 1.3, "")
