@@ -10,6 +10,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # as a command sets it before it imports Ray
 
 # A process of the tests holds TensorFlow, Ray's object store or a large network at once.
 GB_A_PROCESS = 4

@@ -110,6 +110,8 @@ def connected(on: str, env: Sequence[str] = ()) -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray says for every process that it starts which accelerators it hides.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # A thread of Ray Data that outlives our connection would open one of its own.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     ours = not ray.is_initialized()
